@@ -1,0 +1,37 @@
+package analyzer
+
+import (
+	"context"
+	"io"
+
+	godigest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// LayerScanner reads one layer's stream.
+type LayerScanner interface {
+	// Scan reads blob, the layer as stored (tar, gzip or zstd), to its end. The
+	// error is of the stream (a cut, a broken compression); what could be read
+	// but not understood is in Layer.Incomplete.
+	Scan(ctx context.Context, blob io.Reader) (*Layer, error)
+	// Revision changes whenever the same bytes could give another Layer.
+	Revision() string
+}
+
+// LayerCache keeps Layers between images and runs. It is keyed by the digest
+// of the stored bytes, which the caller has verified, and the revision.
+type LayerCache interface {
+	Layer(ctx context.Context, blob godigest.Digest, revision string) (*Layer, bool, error)
+	PutLayer(ctx context.Context, revision string, l *Layer) error
+}
+
+// Image is what the Analyzer needs of one single-platform image.
+type Image struct {
+	Manifest ocispec.Descriptor
+	Config   ocispec.Descriptor
+	Layers   []ocispec.Descriptor
+	URLs     []string // external addresses in its descriptors
+	// Open returns the stored bytes of the config or of a layer. The bytes need
+	// not be verified yet: the Analyzer compares every digest itself.
+	Open func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
+}

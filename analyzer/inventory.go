@@ -1,0 +1,110 @@
+package analyzer
+
+import (
+	"time"
+
+	godigest "github.com/opencontainers/go-digest"
+)
+
+// Package is one installed package, as a package manager or a binary's build
+// information names it.
+type Package struct {
+	Type    string `json:"type"`    // purl type: deb, apk, rpm, npm, pypi, golang, maven, gem, nuget, composer, cargo, …
+	Name    string `json:"name"`    // as its package manager names it; Maven: group:artifact
+	Version string `json:"version"` // full version in its own syntax, with the epoch where there is one
+
+	// Ecosystem is the OSV ecosystem with its release, such as "Debian:12",
+	// "Alpine:v3.18", "AlmaLinux:9" or "npm" (OSV schema 1.7, "affected[].package").
+	// It is empty for a distribution package whose release could not be read.
+	Ecosystem string `json:"ecosystem"`
+
+	// Source and SourceVersion are those of the source package (dpkg, rpm) or
+	// origin (apk). They are empty where they equal Name and Version.
+	Source        string `json:"source,omitempty"`
+	SourceVersion string `json:"sourceVersion,omitempty"`
+
+	Arch       string          `json:"arch,omitempty"`
+	Modularity string          `json:"modularity,omitempty"` // RPM module label, name:stream:version:context
+	PURL       string          `json:"purl"`
+	Path       string          `json:"path"`            // the file that names it
+	Layer      godigest.Digest `json:"layer,omitempty"` // diffID of the layer that brought this version
+}
+
+// OSRelease is what an image's os-release says (os-release(5)), or what the
+// distribution's own version file says where there is none.
+type OSRelease struct {
+	ID        string `json:"id"`        // "debian"
+	VersionID string `json:"versionID"` // "12"
+	Codename  string `json:"codename,omitempty"`
+	Name      string `json:"name"` // PRETTY_NAME
+}
+
+// Secret is a credential or key found in a file. Excerpt never holds more than
+// the first few characters of its value.
+type Secret struct {
+	Kind    string          `json:"kind"` // "private-key", "cloud-token"
+	Rule    string          `json:"rule"` // what recognised it: "pem-private-key", "github-token"
+	Path    string          `json:"path"`
+	Line    int             `json:"line"` // 1-based
+	Excerpt string          `json:"excerpt"`
+	Layer   godigest.Digest `json:"layer,omitempty"`   // diffID
+	Deleted bool            `json:"deleted,omitempty"` // a later layer removed or replaced the file; it can still be read from this one
+}
+
+// Incomplete is a part of an image that was not, or not fully, analysed.
+type Incomplete struct {
+	Layer  godigest.Digest `json:"layer,omitempty"` // diffID, or the blob's digest where that is unknown
+	Path   string          `json:"path,omitempty"`  // the entry at which it happened
+	Reason string          `json:"reason"`          // lower-case phrase: "more than 1000000 entries", "rpm database: bad page"
+}
+
+// Layer is what one pass over a layer's stream found. It depends on the
+// layer's bytes and the scanner's revision only. Its packages carry no
+// Ecosystem for distribution packages yet: the release may stand in another
+// layer.
+type Layer struct {
+	DiffID       godigest.Digest `json:"diffID"`       // digest of the uncompressed tar stream (OCI image-spec, config.md)
+	Digest       godigest.Digest `json:"digest"`       // digest of the bytes as stored
+	Size         int64           `json:"size"`         // bytes as stored
+	Uncompressed int64           `json:"uncompressed"` // bytes of the tar stream
+
+	// Paths are all entries that the layer adds or replaces, sorted, without
+	// whiteouts; directories end in a slash. A lower layer's file is gone when
+	// an upper layer has its path, or has a non-directory on the way to it.
+	Paths     []string `json:"paths"`
+	Whiteouts []string `json:"whiteouts,omitempty"` // paths of lower layers that it removes
+	Opaque    []string `json:"opaque,omitempty"`    // directories whose lower content it hides
+
+	OSRelease  *OSRelease   `json:"osRelease,omitempty"`
+	Packages   []Package    `json:"packages,omitempty"`
+	Secrets    []Secret     `json:"secrets,omitempty"`
+	Setuid     []string     `json:"setuid,omitempty"` // regular files with the setuid or setgid bit
+	Incomplete []Incomplete `json:"incomplete,omitempty"`
+}
+
+// LayerSummary is a layer's line in an Inventory.
+type LayerSummary struct {
+	DiffID       godigest.Digest `json:"diffID"`
+	Digest       godigest.Digest `json:"digest"`
+	MediaType    string          `json:"mediaType"`
+	Size         int64           `json:"size"`
+	Uncompressed int64           `json:"uncompressed"`
+}
+
+// Inventory is all that is known of an image from its bytes alone.
+type Inventory struct {
+	Revision     string          `json:"revision"` // of the analyzer that made it
+	Manifest     godigest.Digest `json:"manifest"`
+	Config       godigest.Digest `json:"config"`
+	Platform     string          `json:"platform"` // os/arch[/variant] from the config
+	Created      time.Time       `json:"created,omitzero"`
+	User         string          `json:"user"` // config.User; "" means root
+	OS           OSRelease       `json:"os"`
+	Layers       []LayerSummary  `json:"layers"`
+	Packages     []Package       `json:"packages"`
+	Secrets      []Secret        `json:"secrets"`
+	Setuid       []string        `json:"setuid,omitempty"`
+	Incomplete   []Incomplete    `json:"incomplete,omitempty"`
+	DiffIDBroken string          `json:"diffIDBroken,omitempty"` // why the layers are not those of the config's rootfs.diff_ids; "" = they are
+	URLs         []string        `json:"urls,omitempty"`         // descriptors' external addresses, which clients may fetch past any gate
+}

@@ -1,0 +1,2 @@
+// Package policy turns evidence into a verdict.
+package policy
