@@ -1,0 +1,202 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"sync"
+	"time"
+
+	godigest "github.com/opencontainers/go-digest"
+)
+
+const (
+	chunk      = 256 << 10
+	retryPause = 100 * time.Millisecond // doubled with each try
+)
+
+type state uint8
+
+const (
+	running  state = iota // bytes come in
+	complete              // all bytes are there and verified; the commit may go on
+	failed
+)
+
+// download is one upstream GET. The goroutine in run writes; readers look at
+// the fields under mu and wait on wake.
+type download struct {
+	digest  godigest.Digest
+	grace   time.Duration
+	retries int
+	sink    Sink
+	cancel  context.CancelCauseFunc
+	done    chan struct{} // closed when it has left the manager's map
+	known   chan struct{} // closed when size is known, or on failure
+
+	mu      sync.Mutex
+	wake    chan struct{} // closed and replaced whenever something below changes
+	state   state
+	err     error
+	size    int64 // -1 until known
+	written int64 // bytes in the sink; changed by the writing goroutine only
+	readers int
+	idle    *time.Timer
+}
+
+// tail adds a reader. ok is false when the download takes none any more.
+func (d *download) tail() (t *Tail, ok bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state != running {
+		return nil, false, nil
+	}
+	f, err := d.sink.Tail()
+	if err != nil {
+		return nil, true, err
+	}
+	d.readers++
+	if d.idle != nil {
+		d.idle.Stop()
+		d.idle = nil
+	}
+	return &Tail{d: d, f: f}, true, nil
+}
+
+func (d *download) leave() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.readers--
+	if d.readers > 0 || d.state != running {
+		return
+	}
+	d.idle = time.AfterFunc(d.grace, func() {
+		d.mu.Lock()
+		idle := d.readers == 0
+		d.mu.Unlock()
+		if idle {
+			d.cancel(errIdle)
+		}
+	})
+}
+
+// changed wakes all readers. The caller holds mu.
+func (d *download) changed() {
+	close(d.wake)
+	d.wake = make(chan struct{})
+}
+
+func (d *download) verified() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.state = complete
+	d.changed()
+}
+
+// finish ends the download after its commit, or with err.
+func (d *download) finish(err error) {
+	d.mu.Lock()
+	// A commit that fails after the bytes were verified takes nothing away from
+	// the readers that are there: they hold the right bytes.
+	if err != nil && d.state == running {
+		d.state, d.err = failed, &Error{d.digest, err}
+		d.sizeKnown(d.size)
+	}
+	d.changed()
+	d.mu.Unlock()
+	close(d.done)
+}
+
+// sizeKnown sets the size once. The caller holds mu.
+func (d *download) sizeKnown(n int64) {
+	d.size = n
+	select {
+	case <-d.known:
+	default:
+		close(d.known)
+	}
+}
+
+// fetch reads the source to its end, resuming it where it breaks.
+func (d *download) fetch(ctx context.Context, src Source) error {
+	h := d.digest.Algorithm().Hash()
+	buf := make([]byte, chunk)
+	pause, fruitless := retryPause, 0
+	for {
+		before := d.written
+		err := d.attempt(ctx, src, h, buf)
+		if err == nil {
+			break
+		}
+		var p *permanentError
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.As(err, &p):
+			return p.error
+		}
+		if d.written > before {
+			pause, fruitless = retryPause, 0
+		}
+		if fruitless++; fruitless > d.retries {
+			return fmt.Errorf("given up after %d tries at byte %d: %w", fruitless, d.written, err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+			pause *= 2
+		}
+	}
+	if got := godigest.NewDigest(d.digest.Algorithm(), h); got != d.digest {
+		return fmt.Errorf("%w: %d bytes with the digest %s", ErrMismatch, d.written, got)
+	}
+	return nil
+}
+
+// attempt opens the source where the last one ended, and copies until it ends.
+func (d *download) attempt(ctx context.Context, src Source, h hash.Hash, buf []byte) error {
+	d.mu.Lock()
+	size := d.size
+	d.mu.Unlock()
+	body, total, err := src(ctx, d.written, size)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = body.Close() }()
+	if total >= 0 {
+		if size >= 0 && total != size {
+			return Permanent(fmt.Errorf("%w: the upstream announces %d bytes, not %d", ErrMismatch, total, size))
+		}
+		size = total
+		d.mu.Lock()
+		d.sizeKnown(size)
+		d.mu.Unlock()
+	}
+	for {
+		n, rerr := body.Read(buf)
+		if n > 0 {
+			if size >= 0 && d.written+int64(n) > size {
+				return Permanent(fmt.Errorf("%w: more than the %d bytes announced", ErrMismatch, size))
+			}
+			if _, err := d.sink.Write(buf[:n]); err != nil {
+				return Permanent(err)
+			}
+			_, _ = h.Write(buf[:n])
+			d.mu.Lock()
+			d.written += int64(n)
+			d.changed()
+			d.mu.Unlock()
+		}
+		switch {
+		case rerr == io.EOF && (size < 0 || d.written == size):
+			return nil
+		case rerr == io.EOF:
+			return io.ErrUnexpectedEOF
+		case rerr != nil:
+			return rerr
+		}
+	}
+}

@@ -1,0 +1,390 @@
+package fetch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	godigest "github.com/opencontainers/go-digest"
+	"go.uber.org/goleak"
+	"go.uber.org/zap/zaptest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// disk is a store of blobs in a folder, with the sinks that fill it.
+type disk struct {
+	dir      string
+	failAt   int64 // a write that passes this many bytes fails as on a full disk; 0 = never
+	mu       sync.Mutex
+	commits  int
+	aborted  int
+	commitOK chan struct{} // when set, Commit waits for it
+}
+
+type diskSink struct {
+	d *disk
+	f *os.File
+	n int64
+}
+
+func (d *disk) path(dg godigest.Digest) string { return filepath.Join(d.dir, dg.Encoded()) }
+
+func (d *disk) stored(_ context.Context, dg godigest.Digest) (bool, error) {
+	_, err := os.Stat(d.path(dg))
+	return err == nil, nil
+}
+
+func (d *disk) sink(context.Context, godigest.Digest) (Sink, error) {
+	f, err := os.CreateTemp(d.dir, "spool-*")
+	return &diskSink{d: d, f: f}, err
+}
+
+func (s *diskSink) Write(b []byte) (int, error) {
+	if s.n += int64(len(b)); s.d.failAt > 0 && s.n > s.d.failAt {
+		return 0, syscall.ENOSPC
+	}
+	return s.f.Write(b)
+}
+func (s *diskSink) Tail() (*os.File, error) { return os.Open(s.f.Name()) }
+
+func (s *diskSink) Commit(_ context.Context, dg godigest.Digest, _ int64) error {
+	if s.d.commitOK != nil {
+		<-s.d.commitOK
+	}
+	s.d.mu.Lock()
+	s.d.commits++
+	s.d.mu.Unlock()
+	return errors.Join(s.f.Close(), os.Rename(s.f.Name(), s.d.path(dg)))
+}
+
+func (s *diskSink) Abort() error {
+	s.d.mu.Lock()
+	s.d.aborted++
+	s.d.mu.Unlock()
+	_ = s.f.Close()
+	return os.Remove(s.f.Name())
+}
+
+// blob is a source of random bytes with faults.
+type blob struct {
+	bytes  []byte
+	digest godigest.Digest
+	opens  atomic.Int64
+	cutAt  []int64         // the nth open ends with an error at this offset
+	gate   <-chan struct{} // when set, the second half waits for it
+	err    error           // of Open
+	total  int64           // announced instead of the true size; 0 = true, -1 = not announced
+}
+
+func newBlob(n int) *blob {
+	b := make([]byte, n)
+	r := rand.NewChaCha8([32]byte{byte(n)})
+	_, _ = r.Read(b)
+	return &blob{bytes: b, digest: godigest.FromBytes(b)}
+}
+
+func (b *blob) open(ctx context.Context, off, _ int64) (io.ReadCloser, int64, error) {
+	n := int(b.opens.Add(1))
+	if b.err != nil {
+		return nil, -1, b.err
+	}
+	total := int64(len(b.bytes))
+	if b.total != 0 {
+		total = b.total
+	}
+	rest := b.bytes[off:]
+	var r io.Reader = bytes.NewReader(rest)
+	if n <= len(b.cutAt) {
+		r = io.MultiReader(bytes.NewReader(b.bytes[off:b.cutAt[n-1]]), errReader{errors.New("connection reset")})
+	}
+	if b.gate != nil {
+		half := len(rest) / 2
+		r = io.MultiReader(bytes.NewReader(rest[:half]), &waitReader{ctx: ctx, gate: b.gate, r: bytes.NewReader(rest[half:])})
+	}
+	return io.NopCloser(r), total, nil
+}
+
+type errReader struct{ err error }
+
+func (e errReader) Read([]byte) (int, error) { return 0, e.err }
+
+type waitReader struct {
+	ctx  context.Context
+	gate <-chan struct{}
+	r    io.Reader
+}
+
+func (w *waitReader) Read(p []byte) (int, error) {
+	select {
+	case <-w.gate:
+		return w.r.Read(p)
+	case <-w.ctx.Done():
+		return 0, w.ctx.Err()
+	}
+}
+
+func newManager(t *testing.T, d *disk) *Manager {
+	t.Helper()
+	d.dir = t.TempDir()
+	ctx, cancel := context.WithCancel(context.Background())
+	m := New(ctx, Options{NewSink: d.sink, Stored: d.stored, Grace: time.Minute, Retries: 2, Log: zaptest.NewLogger(t)})
+	t.Cleanup(func() { cancel(); m.Wait() })
+	return m
+}
+
+func read(ctx context.Context, tl *Tail) ([]byte, error) {
+	var out bytes.Buffer
+	_, err := tl.CopyTo(ctx, &out, 0, -1)
+	return out.Bytes(), errors.Join(err, tl.Close())
+}
+
+func TestCrowdSharesOneDownload(t *testing.T) {
+	gate := make(chan struct{})
+	b := newBlob(3 << 20)
+	b.gate = gate
+	d := &disk{}
+	m := newManager(t, d)
+	var wg sync.WaitGroup
+	for i := range 50 {
+		if i == 40 { // ten come when half is there already
+			close(gate)
+		}
+		tl, err := m.Join(t.Context(), b.digest, int64(len(b.bytes)), b.open)
+		if errors.Is(err, ErrStored) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			if got, err := read(t.Context(), tl); err != nil || !bytes.Equal(got, b.bytes) {
+				t.Errorf("reader %d: %d bytes, %v", i, len(got), err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := b.opens.Load(); n != 1 {
+		t.Errorf("%d upstream requests, want 1", n)
+	}
+	m.Wait()
+	if _, err := m.Join(t.Context(), b.digest, -1, b.open); !errors.Is(err, ErrStored) {
+		t.Errorf("Join afterwards: %v, want ErrStored", err)
+	}
+}
+
+func TestUnverifiedSeesAllBytes(t *testing.T) {
+	b := newBlob(1 << 20)
+	m := newManager(t, &disk{})
+	tl, err := m.Join(t.Context(), b.digest, -1, b.open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := tl.Unverified(t.Context())
+	got, err := io.ReadAll(r)
+	if err != nil || !bytes.Equal(got, b.bytes) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRangeOfARunningDownload(t *testing.T) {
+	b := newBlob(100_000)
+	m := newManager(t, &disk{})
+	tl, err := m.Join(t.Context(), b.digest, -1, b.open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if n, err := tl.CopyTo(t.Context(), &out, 10, 99_990); err != nil || n != 99_980 || !bytes.Equal(out.Bytes(), b.bytes[10:99_990]) {
+		t.Errorf("n = %d, %v", n, err)
+	}
+	if err := tl.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCutIsResumed(t *testing.T) {
+	b := newBlob(1 << 20)
+	b.cutAt = []int64{300_000, 300_000, 700_000} // the second try brings nothing
+	m := newManager(t, &disk{})
+	tl, err := m.Join(t.Context(), b.digest, int64(len(b.bytes)), b.open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(t.Context(), tl); err != nil || !bytes.Equal(got, b.bytes) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if n := b.opens.Load(); n != 4 {
+		t.Errorf("%d requests, want 4", n)
+	}
+}
+
+func TestFailuresCommitNothing(t *testing.T) {
+	refused := errors.New("403 from the upstream")
+	for _, tt := range []struct {
+		name  string
+		size  int64 // of the descriptor
+		mend  func(b *blob, d *disk)
+		want  error
+		opens int64
+	}{
+		{name: "wrong bytes", size: -1, mend: func(b *blob, _ *disk) { b.bytes[0] ^= 1 }, want: ErrMismatch, opens: 1},
+		{name: "wrong bytes, no length", size: -1, mend: func(b *blob, _ *disk) { b.bytes[0] ^= 1; b.total = -1 }, want: ErrMismatch, opens: 1},
+		{name: "announces another size", size: 99_999, mend: func(*blob, *disk) {}, want: ErrMismatch, opens: 1},
+		{name: "sends more than announced", size: -1, mend: func(b *blob, _ *disk) { b.total = 50_000 }, want: ErrMismatch, opens: 1},
+		{name: "sends less than announced", size: -1, mend: func(b *blob, _ *disk) { b.total = 200_000 }, want: io.ErrUnexpectedEOF, opens: 3},
+		{name: "refused", size: -1, mend: func(b *blob, _ *disk) { b.err = Permanent(refused) }, want: refused, opens: 1},
+		{name: "unreachable", size: -1, mend: func(b *blob, _ *disk) { b.err = refused }, want: refused, opens: 3},
+		{name: "full disk", size: -1, mend: func(_ *blob, d *disk) { d.failAt = 10 }, want: syscall.ENOSPC, opens: 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, d := newBlob(100_000), &disk{}
+			tt.mend(b, d)
+			m := newManager(t, d)
+			tl, err := m.Join(t.Context(), b.digest, tt.size, b.open)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := read(t.Context(), tl)
+			var fe *Error
+			if !errors.Is(err, tt.want) || !errors.As(err, &fe) || fe.Digest != b.digest {
+				t.Errorf("error = %v, want %v in an *Error", err, tt.want)
+			}
+			if len(got) >= len(b.bytes) {
+				t.Errorf("the reader got %d bytes of a blob that was never verified", len(got))
+			}
+			m.Wait()
+			if n := b.opens.Load(); n != tt.opens {
+				t.Errorf("%d requests, want %d", n, tt.opens)
+			}
+			left, err := os.ReadDir(d.dir)
+			if err != nil || len(left) != 0 || d.commits != 0 {
+				t.Errorf("left on the disk: %v, %d commits, %v", left, d.commits, err)
+			}
+		})
+	}
+}
+
+func TestLeavingReaders(t *testing.T) {
+	b := newBlob(1 << 20)
+	d := &disk{dir: t.TempDir()}
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		b.gate = gate
+		m := New(t.Context(), Options{NewSink: d.sink, Stored: d.stored, Grace: time.Minute, Retries: 2, Log: zaptest.NewLogger(t)})
+		join := func() *Tail {
+			tl, err := m.Join(t.Context(), b.digest, -1, b.open)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return tl
+		}
+		first := join()
+		_ = first.Close()
+		time.Sleep(50 * time.Second) // within the grace: the same download goes on
+		second := join()
+		time.Sleep(2 * time.Minute)
+		if n := b.opens.Load(); n != 1 {
+			t.Errorf("%d requests, want the first to live on", n)
+		}
+		_ = second.Close()
+		time.Sleep(2 * time.Minute) // past it: cancelled, and a new one starts
+		synctest.Wait()
+		if d.aborted != 1 {
+			t.Errorf("%d downloads cancelled, want 1", d.aborted)
+		}
+		third := join()
+		close(gate)
+		if got, err := read(t.Context(), third); err != nil || !bytes.Equal(got, b.bytes) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+		m.Wait()
+	})
+}
+
+func TestJoinDuringCommitWaitsForTheStore(t *testing.T) {
+	b := newBlob(1000)
+	d := &disk{commitOK: make(chan struct{})}
+	m := newManager(t, d)
+	tl, err := m.Join(t.Context(), b.digest, -1, b.open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(t.Context(), tl); err != nil || len(got) != 1000 { // verified bytes do not wait for the disk
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	late := make(chan error)
+	go func() {
+		_, err := m.Join(context.Background(), b.digest, -1, b.open)
+		late <- err
+	}()
+	close(d.commitOK)
+	if err := <-late; !errors.Is(err, ErrStored) {
+		t.Errorf("late Join: %v, want ErrStored", err)
+	}
+	if n := b.opens.Load(); n != 1 {
+		t.Errorf("%d requests, want 1", n)
+	}
+}
+
+func TestJoinsRacingCommits(t *testing.T) {
+	d := &disk{}
+	m := newManager(t, d)
+	for round := range 40 {
+		b := newBlob(1000 + round)
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				tl, err := m.Join(t.Context(), b.digest, -1, b.open)
+				if errors.Is(err, ErrStored) {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if got, err := read(t.Context(), tl); err != nil || !bytes.Equal(got, b.bytes) {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+			})
+		}
+		wg.Wait()
+		m.Wait()
+		if n := b.opens.Load(); n != 1 {
+			t.Fatalf("round %d: %d requests, want 1", round, n)
+		}
+	}
+}
+
+func TestServerStops(t *testing.T) {
+	b := newBlob(1 << 20)
+	b.gate = make(chan struct{})
+	d := &disk{dir: t.TempDir()}
+	ctx, cancel := context.WithCancel(t.Context())
+	m := New(ctx, Options{NewSink: d.sink, Stored: d.stored, Grace: time.Minute, Log: zaptest.NewLogger(t)})
+	tl, err := m.Join(t.Context(), b.digest, -1, b.open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := read(t.Context(), tl); !errors.Is(err, context.Canceled) {
+		t.Errorf("reader: %v, want canceled", err)
+	}
+	m.Wait()
+	if _, err := m.Join(t.Context(), b.digest, -1, b.open); !errors.Is(err, context.Canceled) {
+		t.Errorf("Join afterwards: %v, want canceled", err)
+	}
+}

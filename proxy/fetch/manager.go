@@ -1,0 +1,171 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	godigest "github.com/opencontainers/go-digest"
+	"go.uber.org/zap"
+)
+
+// Source opens the upstream's stream of one blob from offset on. size is the
+// whole size where it is known already, else -1; so is total. A Permanent
+// error ends the download, others are tried again.
+type Source func(ctx context.Context, offset, size int64) (body io.ReadCloser, total int64, err error)
+
+// Sink takes the bytes of one download.
+type Sink interface {
+	io.Writer
+	// Tail opens an independent handle on what has been written.
+	Tail() (*os.File, error)
+	// Commit makes the blob available in the store. The bytes have been verified.
+	Commit(ctx context.Context, d godigest.Digest, size int64) error
+	// Abort throws the bytes away. It may be called after a failed Commit.
+	Abort() error
+}
+
+// Options of a Manager.
+type Options struct {
+	// NewSink makes the place for a blob's bytes.
+	NewSink func(ctx context.Context, d godigest.Digest) (Sink, error)
+	// Stored reports whether the store has the blob.
+	Stored func(ctx context.Context, d godigest.Digest) (bool, error)
+	// Grace is how long a download goes on without a reader.
+	Grace time.Duration
+	// Retries is how often a cut download is resumed without any progress
+	// before it fails.
+	Retries int
+	Log     *zap.Logger
+}
+
+// Manager runs the downloads. Its context is their life.
+type Manager struct {
+	ctx      context.Context //nolint:containedctx // the life of the shared downloads, not of a request
+	opts     Options
+	mu       sync.Mutex
+	inflight map[godigest.Digest]*download
+	running  sync.WaitGroup
+}
+
+// New returns a manager whose downloads end with ctx.
+func New(ctx context.Context, opts Options) *Manager {
+	return &Manager{ctx: ctx, opts: opts, inflight: make(map[godigest.Digest]*download)}
+}
+
+// Wait returns when every download has ended.
+func (m *Manager) Wait() { m.running.Wait() }
+
+var (
+	// ErrStored says that the store has the blob: read it there.
+	ErrStored = errors.New("blob is in the store")
+	// ErrMismatch says that the upstream's bytes are not those of the digest.
+	ErrMismatch = errors.New("content does not match its descriptor")
+	// errIdle is the cause of a download that nobody reads any more.
+	errIdle = errors.New("no reader left")
+)
+
+// Error is why a download failed. Every reader of it gets the same one.
+type Error struct {
+	Digest godigest.Digest
+	Err    error
+}
+
+// Error names the blob and the cause.
+func (e *Error) Error() string { return fmt.Sprintf("fetch %s: %v", e.Digest, e.Err) }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Permanent marks an error of a Source that trying again cannot mend.
+func Permanent(err error) error { return &permanentError{err} }
+
+type permanentError struct{ error }
+
+func (p *permanentError) Unwrap() error { return p.error }
+
+// Join returns a reader of the blob, starting its download if none runs. size
+// is what a descriptor promises, or -1; other sizes are a mismatch. Join
+// returns ErrStored when the store has the blob. The caller closes the Tail.
+func (m *Manager) Join(ctx context.Context, d godigest.Digest, size int64, src Source) (*Tail, error) {
+	for {
+		t, done, err := m.join(ctx, d, size, src)
+		if done == nil {
+			return t, err
+		}
+		// A download of d is being committed or undone: look again after it.
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (m *Manager) join(ctx context.Context, d godigest.Digest, size int64, src Source) (*Tail, <-chan struct{}, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if dl, ok := m.inflight[d]; ok {
+		t, ok, err := dl.tail()
+		if !ok {
+			return nil, dl.done, nil
+		}
+		return t, nil, err
+	}
+	stored, err := m.opts.Stored(ctx, d)
+	if err != nil {
+		return nil, nil, &Error{d, err}
+	}
+	if stored {
+		return nil, nil, ErrStored
+	}
+	if err := context.Cause(m.ctx); err != nil {
+		return nil, nil, &Error{d, err}
+	}
+	sink, err := m.opts.NewSink(m.ctx, d)
+	if err != nil {
+		return nil, nil, &Error{d, err}
+	}
+	dctx, cancel := context.WithCancelCause(m.ctx)
+	dl := &download{
+		digest: d, size: size, grace: m.opts.Grace, retries: m.opts.Retries, sink: sink, cancel: cancel,
+		wake: make(chan struct{}), done: make(chan struct{}), known: make(chan struct{}),
+	}
+	if size >= 0 {
+		close(dl.known)
+	}
+	t, _, err := dl.tail()
+	if err != nil {
+		cancel(err)
+		_ = sink.Abort()
+		return nil, nil, &Error{d, err}
+	}
+	m.inflight[d] = dl
+	m.running.Go(func() { m.run(dctx, dl, src) })
+	return t, nil, nil
+}
+
+// run is the life of one download.
+func (m *Manager) run(ctx context.Context, dl *download, src Source) {
+	defer dl.cancel(nil)
+	start := time.Now()
+	err := dl.fetch(ctx, src)
+	if err == nil {
+		dl.verified()
+		err = dl.sink.Commit(context.WithoutCancel(ctx), dl.digest, dl.written)
+	}
+	if err != nil {
+		if aerr := dl.sink.Abort(); aerr != nil {
+			m.opts.Log.Warn("spool file not removed", zap.Stringer("digest", dl.digest), zap.Error(aerr))
+		}
+	}
+	m.mu.Lock()
+	delete(m.inflight, dl.digest)
+	m.mu.Unlock()
+	dl.finish(err)
+	m.opts.Log.Debug("download ended", zap.Stringer("digest", dl.digest), zap.Int64("bytes", dl.written), zap.Duration("dur", time.Since(start)), zap.Error(err))
+}
