@@ -25,6 +25,17 @@ type Evidence struct {
 	Now        time.Time
 }
 
+// report returns the analysis, an empty one for an index.
+func (e *Evidence) report() *analyzer.Report {
+	if e.Report == nil {
+		return &analyzer.Report{}
+	}
+	return e.Report
+}
+
+// unadvised reports whether findings say nothing for want of advisories.
+func (e *Evidence) unadvised() bool { return e.Advisories.Missing || e.report().Advisories == "" }
+
 // Image is what is known of an image besides its content.
 type Image struct {
 	Name       string // canonical repository: docker.io/library/nginx
@@ -37,6 +48,9 @@ type Image struct {
 	// descriptors only; its children are judged when they are pulled.
 	Index bool
 	URLs  []string // descriptors' external addresses, of an index too
+	// Parents are the indexes that are known to hold the digest here. Blocking
+	// one of them blocks it, too.
+	Parents []godigest.Digest
 
 	FirstSeen    time.Time // first time that this digest was asked for under this name
 	AllowedSince time.Time // zero = never allowed before: no grace
@@ -53,7 +67,11 @@ type FindingKey struct {
 
 // Advisories is the state of the advisories at the time of the evidence.
 type Advisories struct {
-	Missing  bool // there is no index: Report.Findings say nothing
+	Missing bool // there is no index: Report.Findings say nothing
+	// WhenMissing is what missing advisories lead to (advisories.whenMissing):
+	// Pending, Deny or Annotate. The zero value and Allow mean Pending.
+	WhenMissing Decision
+
 	Revision string
 	Updated  time.Time
 	MaxAge   time.Duration // advisories.maxAge of the configuration; 0 = none

@@ -1,0 +1,63 @@
+package policy
+
+import (
+	_ "embed"
+	"fmt"
+	"time"
+)
+
+//go:embed default.yaml
+var defaultText []byte
+
+// Policy is one revision of the rules, compiled. It is immutable and can be
+// used by many goroutines at once. Parse and Default make one; the zero Policy
+// covers no image, so it denies all of them.
+type Policy struct {
+	text     []byte
+	revision string
+	sets     []*ruleset
+	waivers  []waiver
+}
+
+// ruleset is one of the file's policies.
+type ruleset struct {
+	name            string
+	images, exclude []Glob
+	rules           []*rule
+}
+
+// rule is one condition and what follows from it.
+type rule struct {
+	id      string
+	kind    kind
+	when    *condition
+	action  Decision
+	grace   time.Duration
+	message string // "" = the default sentence
+}
+
+// Default returns the policy that is shipped: default.yaml. It is compiled at
+// each call.
+func Default() *Policy {
+	p, err := Parse("default.yaml", defaultText)
+	if err != nil { // a test compiles the embedded file; if it were broken, nothing would be allowed
+		return &Policy{text: defaultText, revision: "broken: " + err.Error()}
+	}
+	return p
+}
+
+// Revision names the content: "p-" and the first 12 hexadecimal digits of the
+// text's sha256.
+func (p *Policy) Revision() string { return p.revision }
+
+// Text returns the file as it was parsed. The caller must not change it.
+func (p *Policy) Text() []byte { return p.text }
+
+// String is the revision with the number of rules and waivers, for a log.
+func (p *Policy) String() string {
+	rules := 0
+	for _, s := range p.sets {
+		rules += len(s.rules)
+	}
+	return fmt.Sprintf("%s (%d policies, %d rules, %d waivers)", p.revision, len(p.sets), rules, len(p.waivers))
+}
