@@ -27,6 +27,7 @@ type Package struct {
 	Modularity string          `json:"modularity,omitempty"` // RPM module label, name:stream:version:context
 	PURL       string          `json:"purl"`
 	Path       string          `json:"path"`            // the file that names it
+	Inner      string          `json:"inner,omitempty"` // where in that file, if it is an archive: the inner archive's path
 	Layer      godigest.Digest `json:"layer,omitempty"` // diffID of the layer that brought this version
 }
 
@@ -37,6 +38,9 @@ type OSRelease struct {
 	VersionID string `json:"versionID"` // "12"
 	Codename  string `json:"codename,omitempty"`
 	Name      string `json:"name"` // PRETTY_NAME
+
+	CPE  string `json:"cpe,omitempty"`  // CPE_NAME, which names the stream of advisories of some distributions
+	Path string `json:"path,omitempty"` // the file that says so
 }
 
 // Secret is a credential or key found in a file. Excerpt never holds more than

@@ -1,0 +1,304 @@
+package analyzer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	godigest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+)
+
+// maxConfig is the size of the largest image config that is read, in bytes.
+const maxConfig = 8 << 20
+
+// mergeRevision changes with what is made of the layers.
+const mergeRevision = "merge1"
+
+// Options are the parts of an Analyzer.
+type Options struct {
+	Scanner LayerScanner
+	Cache   LayerCache // nil keeps nothing
+	// Parallel is how many layers are scanned at a time, over all images.
+	// Default: the number of processors.
+	Parallel int
+	Log      *zap.Logger
+}
+
+// Analyzer turns images into inventories. It is safe for concurrent use.
+type Analyzer struct {
+	scanner LayerScanner
+	cache   LayerCache
+	log     *zap.Logger
+	slots   chan struct{}
+	flights flights
+}
+
+// New returns an Analyzer.
+func New(opts Options) *Analyzer {
+	if opts.Parallel <= 0 {
+		opts.Parallel = runtime.GOMAXPROCS(0)
+	}
+	return &Analyzer{
+		scanner: opts.Scanner, cache: opts.Cache, log: opts.Log,
+		slots: make(chan struct{}, opts.Parallel),
+	}
+}
+
+// Revision changes whenever the same image could give another Inventory.
+func (a *Analyzer) Revision() string { return a.scanner.Revision() + "+" + mergeRevision }
+
+// Inventory analyses an image: its config and all its layers, in parallel,
+// each layer once however many images and callers want it at the time. It
+// compares the digest and the size of every descriptor with the bytes; a
+// difference is an error that names the descriptor. What could be read but not
+// understood is in Inventory.Incomplete and Inventory.DiffIDBroken.
+//
+// A caller whose ctx ends gets its error at once; the scan of a layer goes on
+// as long as another caller waits for it.
+func (a *Analyzer) Inventory(ctx context.Context, img Image) (*Inventory, error) {
+	inv := &Inventory{
+		Revision: a.Revision(), Manifest: img.Manifest.Digest, Config: img.Config.Digest,
+		URLs: img.URLs, Layers: make([]LayerSummary, len(img.Layers)),
+	}
+	layers := make([]*Layer, len(img.Layers))
+	var config *ocispec.Image
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		config, err = a.config(gctx, img)
+		return err
+	})
+	for i, desc := range img.Layers {
+		g.Go(func() error {
+			l, err := a.layer(gctx, img, desc)
+			if err != nil {
+				return fmt.Errorf("layer %s: %w", desc.Digest, err)
+			}
+			layers[i] = l
+			inv.Layers[i] = LayerSummary{
+				DiffID: l.DiffID, Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size, Uncompressed: l.Uncompressed,
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, fmt.Errorf("analyze %s: %w", img.Manifest.Digest, err)
+	}
+	if config != nil {
+		inv.Platform = platform(config.Platform)
+		inv.User = config.Config.User
+		if config.Created != nil {
+			inv.Created = *config.Created
+		}
+	}
+	inv.DiffIDBroken = brokenChain(img.Layers, layers, config)
+	merge(inv, layers)
+	return inv, nil
+}
+
+func platform(p ocispec.Platform) string {
+	s := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		s += "/" + p.Variant
+	}
+	return s
+}
+
+// config reads the image's config; nil for a manifest that is an artifact's,
+// whose config is not an image config. Its digest is compared all the same.
+func (a *Analyzer) config(ctx context.Context, img Image) (*ocispec.Image, error) {
+	desc := img.Config
+	if desc.Size > maxConfig {
+		return nil, fmt.Errorf("config %s: larger than %d bytes", desc.Digest, maxConfig)
+	}
+	b, err := a.readBlob(ctx, img, desc)
+	if err != nil {
+		return nil, fmt.Errorf("config %s: %w", desc.Digest, err)
+	}
+	if !isImageConfig(desc.MediaType) {
+		return nil, nil
+	}
+	var config ocispec.Image
+	if err := json.Unmarshal(b, &config); err != nil {
+		return nil, fmt.Errorf("config %s: %w", desc.Digest, err)
+	}
+	if !bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
+		return nil, fmt.Errorf("config %s: not a JSON object", desc.Digest)
+	}
+	return &config, nil
+}
+
+func (a *Analyzer) readBlob(ctx context.Context, img Image, desc ocispec.Descriptor) ([]byte, error) {
+	r, err := img.Open(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, maxConfig+1))
+	if err != nil {
+		return nil, err
+	}
+	return b, compare(desc, godigest.FromBytes(b), int64(len(b)))
+}
+
+// compare says how bytes differ from their descriptor.
+func compare(desc ocispec.Descriptor, dgst godigest.Digest, size int64) error {
+	if err := desc.Digest.Validate(); err != nil {
+		return err
+	}
+	switch {
+	case desc.Size != size:
+		return fmt.Errorf("the descriptor says %d bytes, there are %d", desc.Size, size)
+	case desc.Digest != dgst:
+		return fmt.Errorf("its bytes have the digest %s", dgst)
+	}
+	return nil
+}
+
+// layer returns what desc's bytes hold, from the cache, from a scan that
+// another caller has begun, or from its own.
+func (a *Analyzer) layer(ctx context.Context, img Image, desc ocispec.Descriptor) (*Layer, error) {
+	if !isLayer(desc.MediaType) {
+		return a.unsupported(ctx, img, desc)
+	}
+	if a.cache != nil {
+		l, ok, err := a.cache.Layer(ctx, desc.Digest, a.scanner.Revision())
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err != nil: // a broken cache costs a scan, not a pull
+			a.log.Warn("layer cache unreadable", zap.String("digest", desc.Digest.String()), zap.Error(err))
+		case ok && l != nil && l.Digest == desc.Digest:
+			return l, compare(desc, l.Digest, l.Size)
+		}
+	}
+	l, err := a.flights.do(ctx, desc.Digest, func(ctx context.Context) (*Layer, error) { return a.scan(ctx, img, desc) })
+	if err != nil {
+		return nil, err
+	}
+	return l, compare(desc, l.Digest, l.Size)
+}
+
+// scan reads a layer and keeps the result once its digest is proven.
+func (a *Analyzer) scan(ctx context.Context, img Image, desc ocispec.Descriptor) (*Layer, error) {
+	select {
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	start := time.Now()
+	r, err := img.Open(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	l, err := a.scanner.Scan(ctx, r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		return nil, err
+	}
+	if err := compare(desc, l.Digest, l.Size); err != nil {
+		return nil, err
+	}
+	a.log.Debug("layer scanned", zap.String("digest", desc.Digest.String()), zap.Int64("bytes", l.Size),
+		zap.Int("packages", len(l.Packages)), zap.Int("incomplete", len(l.Incomplete)), zap.Duration("dur", time.Since(start)))
+	if a.cache != nil {
+		if err := a.cache.PutLayer(ctx, a.scanner.Revision(), l); err != nil && ctx.Err() == nil {
+			a.log.Warn("layer cache not written", zap.String("digest", desc.Digest.String()), zap.Error(err))
+		}
+	}
+	return l, nil
+}
+
+// unsupported compares a blob that is not a file system's layer with its
+// descriptor, and says that nobody looked inside.
+func (a *Analyzer) unsupported(ctx context.Context, img Image, desc ocispec.Descriptor) (*Layer, error) {
+	r, err := img.Open(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	h := godigest.Canonical.Digester()
+	n, err := io.Copy(h.Hash(), r)
+	if err != nil {
+		return nil, err
+	}
+	return &Layer{
+		Digest: h.Digest(), Size: n,
+		Incomplete: []Incomplete{{Layer: desc.Digest, Reason: fmt.Sprintf("layer of media type %q is not supported", desc.MediaType)}},
+	}, compare(desc, h.Digest(), n)
+}
+
+func isImageConfig(mediaType string) bool {
+	return mediaType == ocispec.MediaTypeImageConfig || mediaType == "application/vnd.docker.container.image.v1+json"
+}
+
+// isLayer knows the media types of tar layers (OCI image-spec, layer.md;
+// Docker image manifest v2.2; the foreign and nondistributable ones included).
+// The compression that they claim is not looked at: the bytes tell.
+func isLayer(mediaType string) bool {
+	base, compression, _ := strings.Cut(mediaType, "+")
+	switch base {
+	case ocispec.MediaTypeImageLayer, "application/vnd.oci.image.layer.nondistributable.v1.tar":
+		return slices.Contains([]string{"", "gzip", "zstd"}, compression)
+	}
+	switch mediaType {
+	case "application/vnd.docker.image.rootfs.diff.tar", "application/vnd.docker.image.rootfs.diff.tar.gzip",
+		"application/vnd.docker.image.rootfs.diff.tar.zstd", "application/vnd.docker.image.rootfs.foreign.diff.tar",
+		"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "application/vnd.docker.image.rootfs.foreign.diff.tar.zstd":
+		return true
+	}
+	return false
+}
+
+// brokenChain says why the layers are not those of the config's
+// rootfs.diff_ids; "" if they are (OCI image-spec, config.md, "rootfs").
+// Layers of unsupported types have no diffID; they are incomplete already.
+func brokenChain(descs []ocispec.Descriptor, layers []*Layer, config *ocispec.Image) string {
+	if config == nil {
+		if i := slices.IndexFunc(descs, func(d ocispec.Descriptor) bool { return isLayer(d.MediaType) }); i >= 0 {
+			return fmt.Sprintf("layer %d (%s) is a file system, and the config lists no diffIDs since it is not an image config", i, descs[i].Digest)
+		}
+		return ""
+	}
+	want := config.RootFS.DiffIDs
+	if len(want) != len(layers) {
+		return fmt.Sprintf("the manifest has %d layers, the config lists %d diffIDs", len(layers), len(want))
+	}
+	for i, l := range layers {
+		switch {
+		case !isLayer(descs[i].MediaType):
+		case l.DiffID == "":
+			return fmt.Sprintf("layer %d (%s) was not read to its end, so its diffID is unknown", i, l.Digest)
+		case l.DiffID != want[i]:
+			return fmt.Sprintf("layer %d (%s) has the diffID %s, the config says %s", i, l.Digest, l.DiffID, want[i])
+		}
+	}
+	return ""
+}
+
+// Judge matches an inventory with one state of the advisories. A nil m gives a
+// Report without: its Advisories are "", and Findings say nothing.
+func Judge(ctx context.Context, inv *Inventory, m Matcher) (*Report, error) {
+	r := &Report{Inventory: *inv, Matches: Matches{Findings: []Finding{}}}
+	if m == nil {
+		return r, nil
+	}
+	matches, err := m.Match(ctx, inv.Packages)
+	if err != nil {
+		return nil, fmt.Errorf("judge %s: %w", inv.Manifest, err)
+	}
+	if matches.Findings == nil {
+		matches.Findings = []Finding{}
+	}
+	r.Matches, r.Advisories, r.Updated = matches, m.Revision(), m.Updated()
+	return r, nil
+}

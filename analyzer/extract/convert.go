@@ -1,0 +1,90 @@
+package extract
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/google/osv-scalibr/extractor"
+	depsmeta "github.com/google/osv-scalibr/extractor/filesystem/language/dotnet/depsjson"
+	apkmeta "github.com/google/osv-scalibr/extractor/filesystem/os/apk/metadata"
+	dpkgmeta "github.com/google/osv-scalibr/extractor/filesystem/os/dpkg/metadata"
+	"github.com/google/osv-scalibr/extractor/filesystem/osv"
+
+	"github.com/sluiceproxy/sluice/analyzer"
+)
+
+// ecosystems are the OSV ecosystems of language packages, by purl type (OSV
+// schema 1.7, "Defined ecosystems").
+var ecosystems = map[string]string{
+	"npm": "npm", "pypi": "PyPI", "golang": "Go", "maven": "Maven", "gem": "RubyGems",
+	"nuget": "NuGet", "composer": "Packagist", "cargo": "crates.io",
+}
+
+// convert turns scalibr's packages into ours. Distribution packages get
+// neither Ecosystem nor PURL here: both need the OS release.
+func convert(in []*extractor.Package, p string) []analyzer.Package {
+	out := make([]analyzer.Package, 0, len(in))
+	for _, sp := range in {
+		if sp == nil || developmentOnly(sp) {
+			continue
+		}
+		pkg := analyzer.Package{Type: sp.PURLType, Name: sp.Name, Version: sp.Version, Ecosystem: ecosystems[sp.PURLType], Path: p}
+		switch m := sp.Metadata.(type) {
+		case *apkmeta.Metadata:
+			pkg.Arch = m.Architecture
+			if m.OriginName != sp.Name {
+				pkg.Source = m.OriginName
+			}
+		case *dpkgmeta.Metadata:
+			pkg.Arch = m.Architecture
+			if m.SourceName != sp.Name {
+				pkg.Source = m.SourceName
+			}
+			if m.SourceVersion != sp.Version {
+				pkg.SourceVersion = m.SourceVersion
+			}
+		case *depsmeta.Metadata:
+			if m.Type == "project" { // the application itself, not a package of a feed
+				continue
+			}
+		}
+		if pkg.Type == "golang" {
+			if strings.HasPrefix(pkg.Name, ".") || strings.HasPrefix(pkg.Name, "/") {
+				continue // replaced by a local directory: part of the main module
+			}
+			if pkg.Name == "go" {
+				pkg.Name = "stdlib" // the name in the Go vulnerability database
+			}
+			pkg.PURL = golangPURL(pkg.Name, pkg.Version)
+		} else if pkg.Ecosystem != "" {
+			pkg.PURL = sp.PURL().String()
+		}
+		out = append(out, pkg)
+	}
+	return out
+}
+
+// developmentOnly reports a lock file's entry that no production install brings.
+func developmentOnly(sp *extractor.Package) bool {
+	m, ok := sp.Metadata.(osv.DepGroups)
+	if !ok {
+		return false
+	}
+	groups := m.DepGroups()
+	if len(groups) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(groups, func(g string) bool {
+		switch g {
+		case "dev", "develop", "development", "test":
+			return false
+		}
+		return true
+	})
+}
+
+// innerPath is the location of a file within an archive, as shown to people.
+func innerPath(outer, name string) string {
+	return path.Join(outer, path.Clean("/"+name))
+}
