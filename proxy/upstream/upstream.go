@@ -32,6 +32,8 @@ type Options struct {
 	// Keychain gives credentials for upstreams without configured ones. Nil
 	// means Docker's config.json and its credential helpers.
 	Keychain authn.Keychain
+	// Anonymous turns the Keychain off.
+	Anonymous bool
 	// Base is the transport under the authentication. Nil means one with
 	// sensible time-outs and without transparent decompression.
 	Base http.RoundTripper
@@ -50,7 +52,10 @@ var ErrUnknown = errors.New("upstream is not configured")
 
 // New returns a client. It dials nothing yet.
 func New(opts Options) (*Client, error) {
-	if opts.Keychain == nil {
+	switch {
+	case opts.Anonymous:
+		opts.Keychain = authn.NewMultiKeychain() // of none
+	case opts.Keychain == nil:
 		opts.Keychain = authn.DefaultKeychain
 	}
 	if opts.Base == nil {

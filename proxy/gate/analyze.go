@@ -1,0 +1,160 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	godigest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/sluiceproxy/sluice/analyzer"
+	"github.com/sluiceproxy/sluice/proxy/fetch"
+	"github.com/sluiceproxy/sluice/proxy/route"
+	"github.com/sluiceproxy/sluice/proxy/upstream"
+)
+
+// contentError says that an image's bytes arrived and cannot be analysed.
+type contentError struct{ err error }
+
+func (e *contentError) Error() string { return e.err.Error() }
+func (e *contentError) Unwrap() error { return e.err }
+
+// flights are the analyses under way, by manifest digest.
+type flights struct {
+	mu sync.Mutex
+	m  map[godigest.Digest]*flight
+}
+
+// flight is one analysis. inv and err are set before done is closed.
+type flight struct {
+	done chan struct{}
+	inv  *analyzer.Inventory
+	err  error
+}
+
+// inventory returns what the image holds: from the records, or by one analysis
+// for everyone who asks meanwhile. It waits at most Options.Hold and then
+// returns a *PendingError, while the analysis goes on.
+func (g *Gate) inventory(ctx context.Context, rt route.Route, e *entry) (*analyzer.Inventory, error) {
+	inv, ok, err := g.opts.Records.Inventory(ctx, e.key.digest, g.opts.Analyzer.Revision())
+	if err != nil || ok {
+		return inv, err
+	}
+	f := g.startAnalysis(rt, e)
+	ctx, cancel := context.WithTimeoutCause(ctx, g.opts.Hold, errHold)
+	defer cancel()
+	select {
+	case <-f.done:
+		return f.inv, f.err
+	case <-ctx.Done():
+		if errors.Is(context.Cause(ctx), errHold) {
+			return nil, &PendingError{
+				Reason:     fmt.Sprintf("%s is being analysed; the verdict is not in after %s, pull again in a moment", e.key, g.opts.Hold),
+				RetryAfter: pendingRetry,
+			}
+		}
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (g *Gate) startAnalysis(rt route.Route, e *entry) *flight {
+	g.analyses.mu.Lock()
+	defer g.analyses.mu.Unlock()
+	if f, ok := g.analyses.m[e.key.digest]; ok {
+		return f
+	}
+	f := &flight{done: make(chan struct{})}
+	g.analyses.m[e.key.digest] = f
+	g.running.Go(func() {
+		f.inv, f.err = g.analyze(rt, e)
+		g.analyses.mu.Lock()
+		delete(g.analyses.m, e.key.digest)
+		g.analyses.mu.Unlock()
+		close(f.done)
+	})
+	return f
+}
+
+// analyze downloads and analyses the image, on the server's life.
+func (g *Gate) analyze(rt route.Route, e *entry) (*analyzer.Inventory, error) {
+	ctx, cancel := context.WithTimeoutCause(g.ctx, g.opts.AnalysisTimeout, fmt.Errorf("the analysis took longer than %s", g.opts.AnalysisTimeout))
+	defer cancel()
+	// A waiter may have looked into the records before the last analysis of
+	// this digest was stored, and come here after it had left the map.
+	if inv, ok, err := g.opts.Records.Inventory(ctx, e.key.digest, g.opts.Analyzer.Revision()); err != nil || ok {
+		return inv, err
+	}
+	start := g.now()
+	g.metrics.analyses.Inc()
+	inv, err := g.opts.Analyzer.Inventory(ctx, e.manifest.Image(func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+		return g.openUnjudged(ctx, rt, desc)
+	}))
+	dur := g.now().Sub(start)
+	g.metrics.analysisSeconds.Observe(dur.Seconds())
+	if err != nil {
+		g.opts.Log.Warn("analysis failed", zap.String("repository", e.key.name), zap.Stringer("digest", e.key.digest), zap.Duration("dur", dur), zap.Error(err))
+		return nil, g.classify(ctx, err)
+	}
+	if err := g.opts.Records.PutInventory(ctx, inv); err != nil {
+		return nil, err
+	}
+	g.opts.Log.Info("image analysed", zap.String("repository", e.key.name), zap.Stringer("digest", e.key.digest),
+		zap.Int("packages", len(inv.Packages)), zap.Int("secrets", len(inv.Secrets)), zap.Duration("dur", dur))
+	return inv, nil
+}
+
+// classify tells the image's fault, which the policy judges, from everyone
+// else's: the upstream, the disk, the server that stops.
+func (g *Gate) classify(ctx context.Context, err error) error {
+	var (
+		fe     *fetch.Error
+		status *upstream.StatusError
+		unre   *upstream.UnreachableError
+	)
+	switch {
+	case g.ctx.Err() != nil:
+		return context.Cause(g.ctx)
+	case errors.As(err, &fe):
+		if errors.Is(err, fetch.ErrMismatch) {
+			return &upstream.ContentError{Upstream: "of " + fe.Digest.String(), Op: "blob", Reason: fe.Err.Error()}
+		}
+		return err
+	case errors.As(err, &status), errors.As(err, &unre):
+		return err
+	case ctx.Err() != nil:
+		return &contentError{context.Cause(ctx)}
+	}
+	return &contentError{err}
+}
+
+// openUnjudged opens a blob for the analyser: from the store, or while it is
+// downloaded. Its bytes must not go anywhere else.
+func (g *Gate) openUnjudged(ctx context.Context, rt route.Route, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	f, t, err := g.open(ctx, rt, desc)
+	switch {
+	case err != nil:
+		return nil, err
+	case f != nil:
+		return f, nil
+	}
+	return t.Unverified(ctx), nil
+}
+
+// wait waits for a shared call, or for the caller's end.
+func wait[T any](ctx context.Context, ch <-chan singleflight.Result, value func(any) T) (T, error) {
+	var zero T
+	select {
+	case <-ctx.Done():
+		return zero, context.Cause(ctx)
+	case r := <-ch:
+		if r.Err != nil {
+			return zero, r.Err
+		}
+		return value(r.Val), nil
+	}
+}

@@ -1,0 +1,23 @@
+// Package gate is the only door to content.
+//
+//	Manifest(route) ─ resolve the tag ─ get the manifest ─ judge ─▶ bytes, or an error
+//	Blob(route)     ─ find manifests that name it ─ judge each ──▶ bytes, or an error
+//
+//	judge: verdict in memory, still valid? ─▶ it
+//	       else inventory (records, or one analysis for all who wait)
+//	            ─ match with the advisories of now ─ policy.Decide ─ records ─▶ it
+//
+// The analysis downloads the image's blobs through package fetch into the
+// store, on the server's life: a client that leaves stops nothing. A client
+// waits for it at most Options.Hold and is then told to come back.
+//
+// Invariants:
+//   - Content leaves only under a verdict that serves, taken with the policy,
+//     the advisories and the blocklist of this moment. A change of any of them
+//     makes every verdict in memory invalid at once.
+//   - Every error is a refusal. A *policy.DeniedError is the image's fault, an
+//     upstream's error stays what it is and is not remembered as a verdict.
+//   - A digest is known under the repository that it was asked of: what one
+//     repository may serve, another must ask its own upstream for.
+//   - A blob belongs to a manifest of its repository that serves, or is unknown.
+package gate

@@ -1,0 +1,589 @@
+package gate
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+	godigest "github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/sluiceproxy/sluice/analyzer"
+	"github.com/sluiceproxy/sluice/proxy/fetch"
+	"github.com/sluiceproxy/sluice/proxy/policy"
+	"github.com/sluiceproxy/sluice/proxy/records"
+	"github.com/sluiceproxy/sluice/proxy/route"
+	"github.com/sluiceproxy/sluice/proxy/store"
+	"github.com/sluiceproxy/sluice/proxy/upstream"
+)
+
+// world is a gate between a fake upstream and the test. Its scanner takes a
+// layer's file names for packages; its advisories condemn some of them.
+type world struct {
+	*Gate
+	t        *testing.T
+	dir      string
+	up       *httptest.Server
+	requests sync.Map // "GET /v2/…" → *atomic.Int64
+	answer   atomic.Pointer[http.HandlerFunc]
+	scans    atomic.Int64
+	hold     chan struct{} // when set, scans wait for it
+	adv      *fakeAdvisories
+	records  *records.DB
+	stop     func()
+}
+
+type fakeAdvisories struct {
+	mu      sync.Mutex
+	rev     string // "" = missing
+	finding map[string]analyzer.Severity
+}
+
+func (f *fakeAdvisories) Current() analyzer.Matcher {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.rev == "" {
+		return nil
+	}
+	return fakeMatcher{f.rev, f.finding}
+}
+func (f *fakeAdvisories) Status() string { return "downloading 12 of 34" }
+
+type fakeMatcher struct {
+	rev     string
+	finding map[string]analyzer.Severity
+}
+
+func (m fakeMatcher) Match(_ context.Context, pkgs []analyzer.Package) (analyzer.Matches, error) {
+	var out analyzer.Matches
+	for _, p := range pkgs {
+		if s, ok := m.finding[p.Name]; ok {
+			out.Findings = append(out.Findings, analyzer.Finding{Advisory: "CVE-2026-0001", Class: analyzer.ClassVulnerability, Severity: s, Fixed: "2", Package: p})
+		}
+	}
+	return out, nil
+}
+func (m fakeMatcher) Revision() string   { return m.rev }
+func (m fakeMatcher) Updated() time.Time { return time.Now() }
+
+// Scan makes a package of each file.
+func (w *world) Scan(ctx context.Context, r io.Reader) (*analyzer.Layer, error) {
+	w.scans.Add(1)
+	if w.hold != nil {
+		select {
+		case <-w.hold:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	l := &analyzer.Layer{DiffID: godigest.FromBytes(b), Digest: godigest.FromBytes(b), Size: int64(len(b)), Uncompressed: int64(len(b))}
+	tr := tar.NewReader(bytes.NewReader(b))
+	for {
+		h, err := tr.Next()
+		if err == io.EOF {
+			return l, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		l.Paths = append(l.Paths, h.Name)
+		l.Packages = append(l.Packages, analyzer.Package{Type: "npm", Ecosystem: "npm", Name: h.Name, Version: "1", PURL: "pkg:npm/" + h.Name + "@1", Path: h.Name})
+	}
+}
+
+func (w *world) Revision() string { return "test-1" }
+
+const rules = `version: 1
+policies:
+  - name: test
+    images: ["**"]
+    rules:
+      - {id: critical, for: finding, when: 'finding.severity >= CRITICAL', action: deny}
+      - {id: high, for: finding, when: 'finding.severity >= HIGH', action: annotate}
+`
+
+func newWorld(t *testing.T, dir string) *world {
+	t.Helper()
+	w := &world{t: t, dir: dir, adv: &fakeAdvisories{rev: "adv-1", finding: map[string]analyzer.Severity{"bad": analyzer.SeverityCritical, "meh": analyzer.SeverityHigh}}}
+	reg := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	w.up = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		n, _ := w.requests.LoadOrStore(r.Method+" "+r.URL.Path, new(atomic.Int64))
+		n.(*atomic.Int64).Add(1) //nolint:errcheck,forcetypeassert // stored one line above
+		if f := w.answer.Load(); f != nil && r.Method != http.MethodPut && r.Method != http.MethodPost && r.URL.Path != "/v2/" {
+			(*f)(rw, r)
+			return
+		}
+		reg.ServeHTTP(rw, r)
+	}))
+	t.Cleanup(w.up.Close)
+	w.start(rules)
+	return w
+}
+
+// start opens the gate on the world's folder, as a new process would.
+func (w *world) start(rules string) {
+	w.t.Helper()
+	logger := zaptest.NewLogger(w.t)
+	must := func(err error) {
+		w.t.Helper()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	db, err := records.Open(w.t.Context(), filepath.Join(w.dir, "records.db"), logger)
+	must(err)
+	st, err := store.Open(filepath.Join(w.dir, "cache"))
+	must(err)
+	ups, err := upstream.New(upstream.Options{Upstreams: []upstream.Config{{Name: "up", URL: w.up.URL}}, Anonymous: true})
+	must(err)
+	pol, err := policy.Parse("test.yaml", []byte(rules))
+	must(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	fm := fetch.New(ctx, fetch.Options{
+		NewSink: func(context.Context, godigest.Digest) (fetch.Sink, error) { return st.NewSpool() },
+		Stored:  st.Has, Grace: time.Minute, Log: logger,
+	})
+	w.records = db
+	w.Gate = New(ctx, pol, Options{
+		Hold: 10 * time.Second, AnalysisTimeout: time.Minute, TagTTL: time.Hour, StaleIfError: time.Hour, WhenMissing: policy.Pending,
+		Advisories: w.adv, Analyzer: analyzer.New(analyzer.Options{Scanner: w, Cache: db, Parallel: 2, Log: logger}),
+		Upstreams: ups, Store: st, Fetch: fm, Records: db, Metrics: prometheus.NewRegistry(), Log: logger,
+	})
+	w.stop = sync.OnceFunc(func() {
+		cancel()
+		w.Wait()
+		fm.Wait()
+		must(db.Close())
+	})
+	w.t.Cleanup(w.stop)
+}
+
+func (w *world) count(prefix string) (n int64) {
+	w.requests.Range(func(k, v any) bool {
+		if strings.HasPrefix(k.(string), prefix) { //nolint:errcheck,forcetypeassert // the map's own types
+			n += v.(*atomic.Int64).Load() //nolint:errcheck,forcetypeassert // the map's own types
+		}
+		return true
+	})
+	return n
+}
+
+// image pushes an image to the upstream, one layer for each set of file names.
+func (w *world) image(ref string, layers ...[]string) ocispec.Manifest {
+	w.t.Helper()
+	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
+	repo, tag, _ := strings.Cut(ref, ":")
+	config := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}, Config: ocispec.ImageConfig{User: "1000"}}
+	config.RootFS.Type = "layers"
+	for _, names := range layers {
+		var buf bytes.Buffer
+		tw := tar.NewWriter(&buf)
+		for _, n := range names {
+			if err := tw.WriteHeader(&tar.Header{Name: n, Typeflag: tar.TypeReg, Mode: 0o644}); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		if err := tw.Close(); err != nil {
+			w.t.Fatal(err)
+		}
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, godigest.FromBytes(buf.Bytes()))
+		m.Layers = append(m.Layers, w.blob(repo, ocispec.MediaTypeImageLayer, buf.Bytes()))
+	}
+	m.Config = w.blob(repo, ocispec.MediaTypeImageConfig, w.json(config))
+	w.put(repo, tag, m.MediaType, w.json(m))
+	return m
+}
+
+func (w *world) json(v any) []byte {
+	w.t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return b
+}
+
+func (w *world) blob(repo, mediaType string, b []byte) ocispec.Descriptor {
+	d := ocispec.Descriptor{MediaType: mediaType, Digest: godigest.FromBytes(b), Size: int64(len(b))}
+	w.send(http.MethodPost, "/v2/"+repo+"/blobs/uploads/?digest="+d.Digest.String(), "application/octet-stream", b)
+	return d
+}
+
+func (w *world) put(repo, reference, mediaType string, b []byte) godigest.Digest {
+	w.send(http.MethodPut, "/v2/"+repo+"/manifests/"+reference, mediaType, b)
+	return godigest.FromBytes(b)
+}
+
+func (w *world) send(method, path, mediaType string, b []byte) {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), method, w.up.URL+path, bytes.NewReader(b))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", mediaType)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusCreated {
+		w.t.Fatalf("%s %s: %s", method, path, resp.Status)
+	}
+}
+
+// pull asks the gate for a manifest by tag, or by digest.
+func (w *world) pull(ref string) (Admission, error) {
+	if repo, d, ok := strings.Cut(ref, "@"); ok {
+		return w.Manifest(w.t.Context(), route.Route{Kind: route.Manifest, Upstream: "up", Repository: repo, Name: "up/" + repo, Digest: godigest.Digest(d)})
+	}
+	repo, tag, _ := strings.Cut(ref, ":")
+	return w.Manifest(w.t.Context(), route.Route{Kind: route.Manifest, Upstream: "up", Repository: repo, Name: "up/" + repo, Tag: tag})
+}
+
+func (w *world) blobError(repo string, d godigest.Digest) error {
+	b, err := w.Blob(w.t.Context(), route.Route{Kind: route.Blob, Upstream: "up", Repository: repo, Name: "up/" + repo, Digest: d})
+	if err == nil {
+		err = b.Close()
+	}
+	return err
+}
+
+func denied(err error) bool {
+	var d *policy.DeniedError
+	return errors.As(err, &d)
+}
+
+func pending(err error) bool {
+	var p *PendingError
+	return errors.As(err, &p)
+}
+
+func TestVerdicts(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	for _, tt := range []struct {
+		ref, file string
+		want      policy.Decision
+	}{
+		{"good:1", "fine", policy.Allow},
+		{"warn:1", "meh", policy.Annotate},
+		{"evil:1", "bad", policy.Deny},
+	} {
+		t.Run(tt.ref, func(t *testing.T) {
+			m := w.image(tt.ref, []string{"other"}, []string{tt.file})
+			a, err := w.pull(tt.ref)
+			repo, _, _ := strings.Cut(tt.ref, ":")
+			if tt.want == policy.Deny {
+				if !denied(err) || !strings.Contains(err.Error(), "CVE-2026-0001") {
+					t.Fatalf("error = %v, want a denial that names the advisory", err)
+				}
+				for _, l := range append(m.Layers, m.Config) {
+					if err := w.blobError(repo, l.Digest); !denied(err) {
+						t.Errorf("blob of a denied image: %v", err)
+					}
+				}
+				return
+			}
+			if err != nil || a.Verdict.Decision != tt.want {
+				t.Fatalf("verdict %v, %v", a.Verdict.Decision, err)
+			}
+			for _, l := range append(m.Layers, m.Config) {
+				if err := w.blobError(repo, l.Digest); err != nil {
+					t.Errorf("blob: %v", err)
+				}
+			}
+			if by, err := w.pull(repo + "@" + a.Manifest.Descriptor.Digest.String()); err != nil || !bytes.Equal(by.Bytes, a.Bytes) {
+				t.Errorf("by digest: %v", err)
+			}
+		})
+	}
+	if err := w.blobError("good", godigest.FromString("unheard of")); !errors.Is(err, ErrBlobUnknown) {
+		t.Errorf("unknown blob: %v", err)
+	}
+}
+
+func TestCrowdCausesOneAnalysis(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.hold = make(chan struct{})
+	w.image("app:1", []string{"a"}, []string{"b"}, []string{"c"})
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			if _, err := w.pull("app:1"); err != nil {
+				t.Errorf("pull %d: %v", i, err)
+			}
+		})
+	}
+	close(w.hold)
+	wg.Wait()
+	if n := w.scans.Load(); n != 3 {
+		t.Errorf("%d layers scanned, want 3", n)
+	}
+	if n := w.count("GET /v2/app/blobs/"); n != 4 {
+		t.Errorf("%d blobs fetched, want 3 layers and 1 config", n)
+	}
+	if n := w.count("HEAD /v2/app/manifests/") + w.count("GET /v2/app/manifests/"); n != 2 {
+		t.Errorf("%d manifest requests, want 1 HEAD and 1 GET", n)
+	}
+}
+
+func TestHoldEndsInPending(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.opts.Hold = 20 * time.Millisecond
+	w.hold = make(chan struct{})
+	m := w.image("app:1", []string{"a"})
+	if _, err := w.pull("app:1"); !pending(err) {
+		t.Fatalf("first pull: %v, want pending", err)
+	}
+	if err := w.blobError("app", m.Layers[0].Digest); !pending(err) {
+		t.Errorf("blob while the analysis runs: %v, want pending", err)
+	}
+	close(w.hold)
+	w.opts.Hold = 10 * time.Second
+	if _, err := w.pull("app:1"); err != nil {
+		t.Errorf("pull when it is done: %v", err)
+	}
+	if n := w.scans.Load(); n != 1 {
+		t.Errorf("%d scans, want the first to have gone on", n)
+	}
+}
+
+func TestMissingAdvisories(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.adv.rev = ""
+	w.image("app:1", []string{"a"})
+	_, err := w.pull("app:1")
+	if !pending(err) || !strings.Contains(err.Error(), "downloading 12 of 34") {
+		t.Fatalf("error = %v, want pending with the progress", err)
+	}
+	if _, err := w.records.AddBlock(t.Context(), policy.Block{Image: "up/app:1", Reason: "no", Owner: "ann"}, "ann"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.pull("app:1"); !denied(err) {
+		t.Errorf("blocked, advisories missing: %v, want denied", err)
+	}
+	w.image("app:2", []string{"b"})
+	w.adv.mu.Lock()
+	w.adv.rev = "adv-1"
+	w.adv.mu.Unlock()
+	if _, err := w.pull("app:2"); err != nil {
+		t.Errorf("with advisories: %v", err)
+	}
+}
+
+func TestChangesTakeEffectAtOnce(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	m := w.image("app:1", []string{"a"})
+	a, err := w.pull("app:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(what string, refused bool) {
+		t.Helper()
+		_, byTag := w.pull("app:1")
+		_, byDigest := w.pull("app@" + a.Manifest.Descriptor.Digest.String())
+		blob := w.blobError("app", m.Layers[0].Digest)
+		for how, err := range map[string]error{"tag": byTag, "digest": byDigest, "blob": blob} {
+			if denied(err) != refused || !refused && err != nil {
+				t.Errorf("%s, by %s: %v", what, how, err)
+			}
+		}
+	}
+	for what, b := range map[string]policy.Block{
+		"digest":   {Digest: a.Manifest.Descriptor.Digest},
+		"tag glob": {Image: "up/app:1"},
+		"glob":     {Image: "up/**"},
+		"layer":    {Layer: m.Layers[0].Digest},
+		"package":  {Package: "pkg:npm/a"},
+	} {
+		b.Reason, b.Owner = "test", "ann"
+		added, err := w.records.AddBlock(t.Context(), b, "ann")
+		if err != nil {
+			t.Fatal(err)
+		}
+		check("blocked by "+what, true)
+		if err := w.records.RemoveBlock(t.Context(), added.ID, "ann"); err != nil {
+			t.Fatal(err)
+		}
+		check("unblocked by "+what, false)
+	}
+	w.adv.mu.Lock()
+	w.adv.rev, w.adv.finding = "adv-2", map[string]analyzer.Severity{"a": analyzer.SeverityCritical}
+	w.adv.mu.Unlock()
+	check("new advisories", true)
+	lax, err := policy.Parse("lax.yaml", []byte("version: 1\npolicies: [{name: lax, images: ['**'], rules: []}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.SetPolicy(lax)
+	check("another policy", false)
+	if n := w.scans.Load(); n != 1 {
+		t.Errorf("%d scans, want the stored inventory to be matched again", n)
+	}
+}
+
+func TestIndexPassesAndChildrenAreGated(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	good, bad := w.json(w.image("multi:amd64", []string{"fine"})), w.json(w.image("multi:arm64", []string{"bad"}))
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	for arch, child := range map[string][]byte{"amd64": good, "arm64": bad} {
+		index.Manifests = append(index.Manifests, ocispec.Descriptor{
+			MediaType: ocispec.MediaTypeImageManifest, Digest: godigest.FromBytes(child), Size: int64(len(child)),
+			Platform: &ocispec.Platform{OS: "linux", Architecture: arch},
+		})
+	}
+	body := w.json(index)
+	w.put("multi", "1", index.MediaType, body)
+	a, err := w.pull("multi:1")
+	if err != nil || !bytes.Equal(a.Bytes, body) {
+		t.Fatalf("index: %v", err)
+	}
+	if n := w.scans.Load(); n != 0 {
+		t.Errorf("%d scans for an index, want none", n)
+	}
+	if _, err := w.pull("multi@" + godigest.FromBytes(good).String()); err != nil {
+		t.Errorf("good child: %v", err)
+	}
+	if n := w.scans.Load(); n != 1 {
+		t.Errorf("%d scans, want that of the child that was pulled", n)
+	}
+	if _, err := w.pull("multi@" + godigest.FromBytes(bad).String()); !denied(err) {
+		t.Errorf("bad child: %v", err)
+	}
+	if err := w.blobError("multi", godigest.FromBytes(bad)); err == nil {
+		t.Error("a child manifest left through the blob path")
+	}
+}
+
+// TestRepositoriesAreApart: what one repository served says nothing about
+// another that the caller may not be allowed to read.
+func TestRepositoriesAreApart(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	m := w.image("private:1", []string{"a"})
+	a, err := w.pull("private:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var status *upstream.StatusError
+	if _, err := w.pull("public@" + a.Manifest.Descriptor.Digest.String()); !errors.As(err, &status) || status.Status != http.StatusNotFound {
+		t.Errorf("the digest in another repository: %v, want the upstream's 404", err)
+	}
+	if err := w.blobError("public", m.Layers[0].Digest); !errors.Is(err, ErrBlobUnknown) {
+		t.Errorf("the layer in another repository: %v, want unknown", err)
+	}
+}
+
+func TestUpstreamFaults(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	m := w.image("app:1", []string{"a"})
+	fault := func(f http.HandlerFunc) { w.answer.Store(&f) }
+	for _, code := range []int{401, 404, 429, 500, 503} {
+		fault(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(code) })
+		var status *upstream.StatusError
+		if _, err := w.pull("app:1"); !errors.As(err, &status) || status.Status != code {
+			t.Errorf("upstream answers %d: %v", code, err)
+		}
+	}
+	// The manifest is right, every blob is wrong.
+	manifest := w.json(m)
+	fault(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/manifests/") {
+			rw.Header().Set("Content-Type", m.MediaType)
+			rw.Header().Set("Docker-Content-Digest", godigest.FromBytes(manifest).String())
+			_, _ = rw.Write(manifest)
+			return
+		}
+		_, _ = io.WriteString(rw, strings.Repeat("x", int(m.Config.Size)))
+	})
+	_, err := w.pull("app:1")
+	if err == nil || denied(err) || pending(err) {
+		t.Fatalf("wrong blobs: %v, want an error that is no verdict", err)
+	}
+	if vs, err := w.records.VerdictsOf(t.Context(), godigest.FromBytes(manifest)); err != nil || len(vs) != 0 {
+		t.Errorf("an upstream's fault was recorded as a verdict: %v, %v", vs, err)
+	}
+	w.answer.Store(nil)
+	if _, err := w.pull("app:1"); err != nil {
+		t.Errorf("pull when the upstream is well again: %v", err)
+	}
+}
+
+func TestBrokenImagesAreDenied(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.put("odd", "schema1", "application/vnd.docker.distribution.manifest.v1+json", []byte(`{"schemaVersion":1,"fsLayers":[]}`))
+	both := []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageManifest + `","config":{"digest":"` + godigest.FromString("c").String() + `"},"layers":[],"manifests":[]}`)
+	w.put("odd", "both", ocispec.MediaTypeImageManifest, both)
+	notTar := w.blob("odd", ocispec.MediaTypeImageLayer, []byte(strings.Repeat("not a tar file ", 100)))
+	config := w.blob("odd", ocispec.MediaTypeImageConfig, w.json(ocispec.Image{}))
+	w.put("odd", "layer", ocispec.MediaTypeImageManifest, w.json(ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: []ocispec.Descriptor{notTar},
+	}))
+	lying := config
+	lying.Size++
+	w.put("odd", "size", ocispec.MediaTypeImageManifest, w.json(ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: lying,
+	}))
+	for _, tag := range []string{"schema1", "both", "layer"} {
+		if _, err := w.pull("odd:" + tag); !denied(err) {
+			t.Errorf("%s: %v, want denied", tag, err)
+		}
+	}
+	if _, err := w.pull("odd:size"); err == nil {
+		t.Error("size: a config with another size than the manifest says was served")
+	}
+}
+
+func TestRestartServesWithoutTheUpstream(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	m := w.image("app:1", []string{"a"})
+	w.image("evil:1", []string{"bad"})
+	a, err := w.pull("app:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, evil := w.pull("evil:1")
+	var before *policy.DeniedError
+	if !errors.As(evil, &before) {
+		t.Fatal(evil)
+	}
+	w.stop()
+	w.start(rules)
+	down := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusServiceUnavailable) })
+	w.answer.Store(&down)
+	if _, err := w.pull("app@" + a.Manifest.Descriptor.Digest.String()); err != nil {
+		t.Errorf("by digest: %v", err)
+	}
+	if _, err := w.pull("app:1"); err != nil {
+		t.Errorf("by tag, within staleIfError: %v", err)
+	}
+	if err := w.blobError("app", m.Layers[0].Digest); err != nil {
+		t.Errorf("blob: %v", err)
+	}
+	_, evil = w.pull("evil@" + before.Verdict.Digest.String())
+	var after *policy.DeniedError
+	if !errors.As(evil, &after) || after.Verdict.ID != before.Verdict.ID {
+		t.Errorf("denied image: %v, want the same verdict %s", evil, before.Verdict.ID)
+	}
+	if n := w.scans.Load(); n != 2 {
+		t.Errorf("%d scans, want none after the restart", n)
+	}
+}
