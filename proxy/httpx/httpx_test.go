@@ -1,0 +1,192 @@
+package httpx
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap/zaptest/observer"
+
+	"go.uber.org/zap"
+
+	"github.com/sluiceproxy/sluice/proxy/gate"
+	"github.com/sluiceproxy/sluice/proxy/policy"
+	"github.com/sluiceproxy/sluice/proxy/route"
+	"github.com/sluiceproxy/sluice/proxy/upstream"
+)
+
+func TestErrorTable(t *testing.T) {
+	denial := policy.Verdict{ID: "v-7", Decision: policy.Deny, Image: "docker.io/library/x", Reasons: []policy.Reason{
+		{Rule: "critical", Action: policy.Deny, Message: "CVE-2026-0001 in y"},
+		{Rule: "high", Action: policy.Annotate, Message: "only a note"},
+	}}
+	status := func(code int) error { return &upstream.StatusError{Upstream: "up", Op: "manifest x:1", Status: code} }
+	for _, tt := range []struct {
+		name   string
+		err    error
+		status int
+		code   string
+		text   string // in the message
+		retry  string
+	}{
+		{"denied", fmt.Errorf("wrapped: %w", &policy.DeniedError{Verdict: denial}), 403, "DENIED", "CVE-2026-0001 in y (verdict v-7)", ""},
+		{"pending", &gate.PendingError{Reason: "is being analysed", RetryAfter: 1500 * time.Millisecond}, 503, "UNAVAILABLE", "is being analysed", "2"},
+		{"blob unknown", gate.ErrBlobUnknown, 404, "BLOB_UNKNOWN", "", ""},
+		{"upstream 401", status(401), 401, "UNAUTHORIZED", "upstream up", ""},
+		{"upstream 403", status(403), 403, "DENIED", "", ""},
+		{"upstream 404", status(404), 404, "MANIFEST_UNKNOWN", "", ""},
+		{"upstream 429", &upstream.StatusError{Status: 429, RetryAfter: time.Minute}, 429, "TOOMANYREQUESTS", "", "60"},
+		{"upstream 500", status(500), 500, "UNAVAILABLE", "", ""},
+		{"upstream 503", status(503), 503, "UNAVAILABLE", "", ""},
+		{"upstream's own code", &upstream.StatusError{Status: 404, Code: "NAME_UNKNOWN"}, 404, "NAME_UNKNOWN", "", ""},
+		{"unreachable", &upstream.UnreachableError{Upstream: "up", Op: "x", Err: errors.New("refused")}, 502, "UNAVAILABLE", "refused", ""},
+		{"time-out", &upstream.UnreachableError{Upstream: "up", Op: "x", Err: context.DeadlineExceeded}, 504, "UNAVAILABLE", "in time", ""},
+		{"wrong content", &upstream.ContentError{Upstream: "up", Op: "x", Reason: "wrong digest"}, 502, "UNAVAILABLE", "wrong digest", ""},
+		{"unknown name", fmt.Errorf("%w: ns", route.ErrNameUnknown), 404, "NAME_UNKNOWN", "ns", ""},
+		{"bad name", route.ErrNameInvalid, 400, "NAME_INVALID", "", ""},
+		{"bad digest", route.ErrDigestInvalid, 400, "DIGEST_INVALID", "", ""},
+		{"no path", route.ErrNotFound, 404, "UNSUPPORTED", "", ""},
+		{"unsupported", Unsupported("not yet"), 405, "UNSUPPORTED", "not yet", ""},
+		{"anything else", errors.New("password=hunter2 in the DSN"), 500, "UNKNOWN", "X-Request-Id", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, method := range []string{http.MethodGet, http.MethodHead} {
+				rec := httptest.NewRecorder()
+				rec.Header().Set("Docker-Content-Digest", "sha256:of-another-answer")
+				WriteOCIError(rec, httptest.NewRequest(method, "/v2/x", nil), tt.err)
+				if rec.Code != tt.status || rec.Header().Get("Retry-After") != tt.retry || rec.Header().Get("Docker-Content-Digest") != "" {
+					t.Errorf("%s: status %d, headers %v", method, rec.Code, rec.Header())
+				}
+				if method == http.MethodHead {
+					if rec.Body.Len() != 0 {
+						t.Errorf("HEAD has a body: %s", rec.Body)
+					}
+					continue
+				}
+				var body struct {
+					Errors []struct {
+						Code, Message string
+						Detail        map[string]any
+					}
+				}
+				if err := json.Unmarshal(rec.Body.Bytes(), &body); err != nil || len(body.Errors) != 1 {
+					t.Fatalf("body %s: %v", rec.Body, err)
+				}
+				e := body.Errors[0]
+				if e.Code != tt.code || !strings.Contains(e.Message, tt.text) || strings.Contains(e.Message, "hunter2") {
+					t.Errorf("error = %+v", e)
+				}
+				if tt.name == "denied" && (e.Detail["verdict"] != "v-7" || len(e.Detail["reasons"].([]any)) != 1) { //nolint:errcheck,forcetypeassert // a panic fails the test
+					t.Errorf("detail = %v", e.Detail)
+				}
+			}
+		})
+	}
+}
+
+func TestMiddleware(t *testing.T) {
+	core, logs := observer.New(zap.InfoLevel)
+	h := Middleware(zap.New(core), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/panic":
+			panic("boom")
+		case "/abort":
+			_, _ = io.WriteString(w, "half")
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = io.WriteString(w, "fine")
+	}))
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+	get := func(path, id string) (*http.Response, string, error) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Request-Id", id)
+		req.Header.Set("X-Forwarded-For", "6.6.6.6")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return nil, "", err
+		}
+		defer func() { _ = resp.Body.Close() }()
+		b, err := io.ReadAll(resp.Body)
+		return resp, string(b), err
+	}
+	resp, body, err := get("/x", "client-id-1")
+	if err != nil || body != "fine" || resp.Header.Get("X-Request-Id") != "client-id-1" {
+		t.Errorf("answer %q, id %q, %v", body, resp.Header.Get("X-Request-Id"), err)
+	}
+	resp, _, err = get("/x", "forged\x7f id")
+	if err == nil && !plainID(resp.Header.Get("X-Request-Id")) {
+		t.Errorf("id %q was taken over", resp.Header.Get("X-Request-Id"))
+	}
+	if resp, _, err := get("/panic", ""); err != nil || resp.StatusCode != http.StatusInternalServerError {
+		t.Errorf("panic: %v", err)
+	}
+	if _, _, err := get("/abort", ""); err == nil {
+		t.Error("an aborted answer looked whole")
+	}
+	for _, e := range logs.FilterMessage("request").All() {
+		if c := e.ContextMap()["client"]; c != "127.0.0.1" {
+			t.Errorf("client %v: a header was believed", c)
+		}
+	}
+	if n := logs.FilterMessage("handler panicked").Len(); n != 1 {
+		t.Errorf("%d panics logged, want 1", n)
+	}
+}
+
+// readerFrom tells whether a file reaches the connection as a file, which is
+// what makes it a sendfile.
+type readerFrom struct {
+	http.ResponseWriter
+	file bool
+}
+
+func (w *readerFrom) ReadFrom(r io.Reader) (int64, error) {
+	if l, ok := r.(*io.LimitedReader); ok {
+		_, w.file = l.R.(*os.File)
+	}
+	return io.Copy(io.Discard, r)
+}
+
+func TestFilesReachTheConnection(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "blob")
+	if err := os.WriteFile(name, bytes.Repeat([]byte("x"), 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	inner := &readerFrom{ResponseWriter: httptest.NewRecorder()}
+	h := Middleware(zaptest.NewLogger(t), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "", time.Time{}, f)
+	}))
+	h.ServeHTTP(inner, httptest.NewRequest(http.MethodGet, "/", nil))
+	if !inner.file {
+		t.Error("the connection did not get the *os.File")
+	}
+}
+
+func TestClientIP(t *testing.T) {
+	for addr, want := range map[string]string{"10.0.0.1:99": "10.0.0.1", net.JoinHostPort("::1", "5"): "::1", "odd": "odd"} {
+		if got := ClientIP(&http.Request{RemoteAddr: addr}); got != want {
+			t.Errorf("ClientIP(%q) = %q, want %q", addr, got, want)
+		}
+	}
+}

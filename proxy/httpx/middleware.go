@@ -1,0 +1,119 @@
+package httpx
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+type logKey struct{}
+
+// Log returns the request's logger, which carries its request id.
+func Log(ctx context.Context) *zap.Logger {
+	if l, ok := ctx.Value(logKey{}).(*zap.Logger); ok {
+		return l
+	}
+	return zap.NewNop()
+}
+
+// Middleware gives each request an id and a logger, writes one access line for
+// it, and turns a panic of the handler into a 500.
+func Middleware(log *zap.Logger, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		id := r.Header.Get("X-Request-Id")
+		if !plainID(id) {
+			id = rand.Text()
+		}
+		w.Header().Set("X-Request-Id", id)
+		l := log.With(zap.String("request_id", id), zap.String("client", ClientIP(r)))
+		rec := &recorder{ResponseWriter: w}
+		defer func() {
+			switch p := recover(); p {
+			case nil:
+			case http.ErrAbortHandler: // the handler cuts the connection on purpose
+				access(l, r, rec, start, true)
+				panic(p)
+			default:
+				l.Error("handler panicked", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+				if rec.status == 0 {
+					http.Error(rec, "internal error", http.StatusInternalServerError)
+				}
+			}
+			access(l, r, rec, start, false)
+		}()
+		next.ServeHTTP(rec, r.WithContext(context.WithValue(r.Context(), logKey{}, l)))
+	})
+}
+
+func access(l *zap.Logger, r *http.Request, rec *recorder, start time.Time, cut bool) {
+	l.Info("request",
+		zap.String("method", r.Method), zap.String("path", r.URL.RequestURI()), zap.Int("status", rec.status),
+		zap.Int64("bytes", rec.bytes), zap.Duration("dur", time.Since(start)), zap.String("agent", r.UserAgent()), zap.Bool("cut", cut))
+}
+
+// plainID accepts request ids that are safe in a log and a header.
+func plainID(id string) bool {
+	if len(id) < 8 || len(id) > 64 {
+		return false
+	}
+	for _, c := range []byte(id) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+// ClientIP is the address of the connection's other end. Headers that claim
+// another one are not looked at.
+func ClientIP(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// recorder counts what was written.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// ReadFrom hands a file to the connection itself, which sends it without
+// copying it through the program.
+func (w *recorder) ReadFrom(r io.Reader) (int64, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := io.Copy(w.ResponseWriter, r)
+	w.bytes += n
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
