@@ -1,0 +1,260 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	godigest "github.com/opencontainers/go-digest"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluiceproxy/sluice/analyzer"
+	"github.com/sluiceproxy/sluice/proxy/fetch"
+	"github.com/sluiceproxy/sluice/proxy/gate"
+	"github.com/sluiceproxy/sluice/proxy/httpx"
+	"github.com/sluiceproxy/sluice/proxy/policy"
+	"github.com/sluiceproxy/sluice/proxy/records"
+	"github.com/sluiceproxy/sluice/proxy/registry"
+	"github.com/sluiceproxy/sluice/proxy/route"
+	"github.com/sluiceproxy/sluice/proxy/store"
+	"github.com/sluiceproxy/sluice/proxy/upstream"
+)
+
+// Upstream is a registry that images are pulled from.
+type Upstream struct {
+	upstream.Config
+	Aliases []string // other names of it: index.docker.io
+	Library bool     // a name of one component means library/<name>
+}
+
+// Options of a Server. All fields are required unless they say otherwise.
+type Options struct {
+	Listen          string // registry listener
+	OpsListen       string // operations listener; "" = none
+	OpsToken        string // bearer token of the operations listener; "" = none, for loopback only
+	TLSCert, TLSKey string // PEM files of the registry listener; "" = plain HTTP
+	Data            string // folder of the content store
+
+	Upstreams       []Upstream
+	NoDockerConfig  bool   // do not look for credentials in Docker's config.json
+	DefaultUpstream string // "" = none
+	LocalPrefix     string
+
+	Hold            time.Duration   // see gate.Options
+	TagTTL          time.Duration   // see gate.Options
+	StaleIfError    time.Duration   // see gate.Options
+	AnalysisTimeout time.Duration   // see gate.Options
+	MaxAge          time.Duration   // see gate.Options
+	WhenMissing     policy.Decision // see gate.Options
+	Drain           time.Duration   // how long requests may go on after the stop
+
+	Policy     *policy.Policy
+	PolicyFile string // "" = the shipped policy
+	Advisories Advisories
+	Analyzer   *analyzer.Analyzer
+	Records    *records.DB // stays the caller's to close, after Run
+	Version    string
+	Log        *zap.Logger
+}
+
+// Server is the proxy with its two listeners.
+type Server struct {
+	opts     Options
+	gate     *gate.Gate
+	fetch    *fetch.Manager
+	store    *store.Store
+	stopWork context.CancelFunc
+	cert     atomic.Pointer[tls.Certificate]
+	draining atomic.Bool
+
+	registry, ops *http.Server
+	regAddr       net.Listener
+	opsAddr       net.Listener
+}
+
+// fetchGrace is how long a download without readers goes on: a client that
+// comes back after a break finds it.
+const (
+	fetchGrace   = 30 * time.Second
+	fetchRetries = 4
+)
+
+// New builds a server and opens its listeners, so that the caller knows their
+// addresses. Run serves them; a Server that is not run must be closed.
+func New(ctx context.Context, opts Options) (*Server, error) {
+	s := &Server{opts: opts}
+	metrics := prometheus.NewRegistry()
+	table, ups, err := s.upstreams(metrics)
+	if err != nil {
+		return nil, err
+	}
+	if s.store, err = store.Open(filepath.Join(opts.Data, "cache")); err != nil {
+		return nil, err
+	}
+	if err := s.ReloadTLS(); err != nil {
+		return nil, err
+	}
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s.stopWork = cancel
+	s.fetch = fetch.New(work, fetch.Options{
+		NewSink: func(context.Context, godigest.Digest) (fetch.Sink, error) { return s.store.NewSpool() },
+		Stored:  s.store.Has, Grace: fetchGrace, Retries: fetchRetries, Log: opts.Log.Named("fetch"),
+	})
+	s.gate = gate.New(work, opts.Policy, gate.Options{
+		Hold: opts.Hold, AnalysisTimeout: opts.AnalysisTimeout, TagTTL: opts.TagTTL, StaleIfError: opts.StaleIfError, MaxAge: opts.MaxAge, WhenMissing: opts.WhenMissing,
+		Advisories: opts.Advisories, Analyzer: opts.Analyzer, Upstreams: ups, Store: s.store, Fetch: s.fetch,
+		Records: opts.Records, Metrics: metrics, Log: opts.Log.Named("gate"),
+	})
+	ops, err := s.opsHandler(metrics)
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.registry = newHTTPServer(httpx.Middleware(opts.Log.Named("registry"), registry.New(table, s.gate, ups)), opts.Log)
+	s.ops = newHTTPServer(httpx.Middleware(opts.Log.Named("ops"), ops), opts.Log)
+	if err := s.listen(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) upstreams(metrics prometheus.Registerer) (*route.Table, *upstream.Client, error) {
+	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sluice_upstream_requests_total", Help: "Answers of upstreams, by kind of request and class of status.",
+	}, []string{"upstream", "kind", "status"})
+	metrics.MustRegister(requests)
+	routes := make([]route.Upstream, len(s.opts.Upstreams))
+	configs := make([]upstream.Config, len(s.opts.Upstreams))
+	for i, u := range s.opts.Upstreams {
+		routes[i] = route.Upstream{Name: u.Name, Aliases: u.Aliases, Library: u.Library}
+		configs[i] = u.Config
+	}
+	table, err := route.NewTable(routes, s.opts.DefaultUpstream, s.opts.LocalPrefix)
+	if err != nil {
+		return nil, nil, err
+	}
+	ups, err := upstream.New(upstream.Options{Upstreams: configs, Anonymous: s.opts.NoDockerConfig, Observe: func(name, kind string, status int) {
+		class := "none"
+		if status > 0 {
+			class = fmt.Sprintf("%dxx", status/100)
+		}
+		requests.WithLabelValues(name, kind, class).Inc()
+	}})
+	return table, ups, err
+}
+
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 64 << 10
+)
+
+func newHTTPServer(h http.Handler, log *zap.Logger) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: zap.NewStdLog(log.Named("http")),
+	}
+}
+
+func (s *Server) listen(ctx context.Context) error {
+	var lc net.ListenConfig
+	var err error
+	if s.regAddr, err = lc.Listen(ctx, "tcp", s.opts.Listen); err != nil {
+		return fmt.Errorf("registry listener: %w", err)
+	}
+	if s.opts.TLSCert != "" {
+		s.regAddr = tls.NewListener(s.regAddr, &tls.Config{
+			MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil },
+		})
+	}
+	if s.opts.OpsListen == "" {
+		return nil
+	}
+	if s.opsAddr, err = lc.Listen(ctx, "tcp", s.opts.OpsListen); err != nil {
+		return fmt.Errorf("operations listener: %w", err)
+	}
+	return nil
+}
+
+// Addr is the address of the registry listener.
+func (s *Server) Addr() net.Addr { return s.regAddr.Addr() }
+
+// OpsAddr is the address of the operations listener, nil where there is none.
+func (s *Server) OpsAddr() net.Addr {
+	if s.opsAddr == nil {
+		return nil
+	}
+	return s.opsAddr.Addr()
+}
+
+// SetPolicy swaps the policy; the next request is judged by it.
+func (s *Server) SetPolicy(p *policy.Policy) { s.gate.SetPolicy(p) }
+
+// ReloadTLS reads the certificate again. On an error the old one stays.
+func (s *Server) ReloadTLS() error {
+	if s.opts.TLSCert == "" {
+		return nil
+	}
+	c, err := tls.LoadX509KeyPair(s.opts.TLSCert, s.opts.TLSKey)
+	if err != nil {
+		return fmt.Errorf("TLS certificate: %w", err)
+	}
+	s.cert.Store(&c)
+	return nil
+}
+
+// Run serves until ctx ends. It then stops accepting, lets the requests under
+// way go on for Options.Drain, ends shared work and returns nil.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.Close()
+	g, ctx := errgroup.WithContext(ctx)
+	for srv, l := range map[*http.Server]net.Listener{s.registry: s.regAddr, s.ops: s.opsAddr} {
+		if l == nil {
+			continue
+		}
+		g.Go(func() error {
+			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+	g.Go(func() error {
+		<-ctx.Done()
+		s.draining.Store(true)
+		s.opts.Log.Info("stopping", zap.Duration("drain", s.opts.Drain))
+		dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.Drain)
+		defer cancel()
+		// The operations listener goes last, so that readiness can be asked.
+		for _, srv := range []*http.Server{s.registry, s.ops} {
+			if err := srv.Shutdown(dctx); err != nil {
+				s.opts.Log.Warn("requests were cut", zap.Error(err))
+				_ = srv.Close()
+			}
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// Close ends shared work and closes the listeners. It may be called again.
+func (s *Server) Close() {
+	for _, l := range []net.Listener{s.regAddr, s.opsAddr} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+	s.stopWork()
+	s.gate.Wait()
+	s.fetch.Wait()
+}
