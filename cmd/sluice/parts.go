@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/sluiceproxy/sluice/analyzer"
+	"github.com/sluiceproxy/sluice/analyzer/layer"
+	"github.com/sluiceproxy/sluice/configs"
+)
+
+// What lies below the data folder, besides the content of package store.
+const recordsFile = "records.db"
+
+// advisoryDir is the folder of the advisory index.
+func advisoryDir(data string) string { return filepath.Join(data, "advisories") }
+
+// newAnalyzer returns the analyzer that serve and scan share. cache may be nil.
+func newAnalyzer(cfg configs.Analysis, cache analyzer.LayerCache, log *zap.Logger) (*analyzer.Analyzer, error) {
+	scanner, err := layer.New(layer.Options{MaxEntries: cfg.MaxEntries, MaxUncompressed: int64(cfg.MaxBytes)})
+	if err != nil {
+		return nil, err
+	}
+	return analyzer.New(analyzer.Options{Scanner: scanner, Cache: cache, Parallel: cfg.Parallel, Log: log}), nil
+}
+
+// newLogger returns a logger to w.
+func newLogger(cfg configs.Log, w io.Writer) (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(cfg.Level)
+	if err != nil {
+		return nil, fmt.Errorf("log.level: %w", err)
+	}
+	encoding := zap.NewProductionEncoderConfig()
+	encoding.EncodeTime = zapcore.ISO8601TimeEncoder
+	encoding.EncodeDuration = zapcore.StringDurationEncoder
+	encoder := zapcore.NewJSONEncoder(encoding)
+	if cfg.Format == "console" {
+		encoding.EncodeLevel = zapcore.CapitalLevelEncoder
+		encoder = zapcore.NewConsoleEncoder(encoding)
+	}
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)), nil
+}

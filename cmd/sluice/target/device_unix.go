@@ -1,0 +1,16 @@
+//go:build unix
+
+package target
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+// device tells file systems apart.
+func device(info fs.FileInfo) uint64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(st.Dev) //nolint:unconvert // its type differs between systems
+	}
+	return 0
+}
