@@ -8,6 +8,9 @@ import (
 	"github.com/sluiceproxy/sluice/analyzer"
 )
 
+// maxText is the longest reason and owner of a blocklist entry in bytes.
+const maxText = 1000
+
 // Validate says what is wrong with a blocklist entry: it needs exactly one
 // well-formed target, a reason and an owner.
 func (b *Block) Validate() error {
@@ -24,6 +27,8 @@ func (b *Block) Validate() error {
 		return fmt.Errorf("a reason is wanted")
 	case strings.TrimSpace(b.Owner) == "":
 		return fmt.Errorf("an owner is wanted")
+	case len(b.Reason) > maxText || len(b.Owner) > maxText:
+		return fmt.Errorf("reason and owner have at most %d bytes", maxText)
 	}
 	var err error
 	switch {

@@ -71,6 +71,31 @@ func (c *condition) inspect(tree *ast.AST, objects map[string]*object) {
 	c.everyMoment = len(c.thresholds) < ages
 }
 
+// frugalFunctions take time in proportion to their operands and make nothing
+// that is longer than these.
+var frugalFunctions = []string{
+	operators.LogicalAnd, operators.LogicalOr, operators.LogicalNot, operators.Conditional,
+	operators.Equals, operators.NotEquals, operators.Less, operators.LessEquals, operators.Greater, operators.GreaterEquals,
+	operators.In, operators.Index, "size", "startsWith", "endsWith", "contains", "matches", "duration", "timestamp",
+}
+
+// frugal reports whether an evaluation is bounded by the lengths of the
+// expression and of the evidence that it looks at: it has no loop (exists, all,
+// map, filter) and only frugal functions.
+func frugal(tree *ast.AST) bool {
+	yes := true
+	ast.PreOrderVisit(tree.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		switch e.Kind() {
+		case ast.ComprehensionKind:
+			yes = false
+		case ast.CallKind:
+			yes = yes && slices.Contains(frugalFunctions, e.AsCall().FunctionName())
+		default:
+		}
+	}))
+	return yes
+}
+
 // mirrored gives the operator with its operands exchanged.
 var mirrored = map[string]string{
 	operators.Less: operators.Greater, operators.LessEquals: operators.GreaterEquals,

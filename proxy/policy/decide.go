@@ -76,7 +76,12 @@ type decision struct {
 	waivers []waiver // in force for this image
 }
 
-func (d *decision) add(r Reason) { d.reasons = append(d.reasons, r) }
+// add keeps a reason. Its message holds names from the image, which end in
+// headers and on terminals.
+func (d *decision) add(r Reason) {
+	r.Message = printable(r.Message)
+	d.reasons = append(d.reasons, r)
+}
 
 // recheck asks for a new verdict at t, if that is still to come.
 func (d *decision) recheck(t time.Time) { d.until = earlier(d.until, t, d.Now) }
@@ -233,7 +238,7 @@ func (d *decision) verdict() Verdict {
 			outcome = max(outcome, r.Action)
 		}
 	}
-	slices.SortStableFunc(d.reasons, compareReasons)
+	slices.SortFunc(d.reasons, compareReasons)
 	v := Verdict{
 		Decision: outcome, Image: d.Image.Name, Digest: d.Image.Digest, Tags: d.Image.Tags, Reasons: d.reasons,
 		Policy: d.policy.revision, Advisories: d.Advisories.Revision, At: d.Now, Until: d.until,

@@ -2,8 +2,12 @@ package policy
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	godigest "github.com/opencontainers/go-digest"
 
@@ -37,6 +41,31 @@ func large() *Evidence {
 		}
 	}
 	return e
+}
+
+// Names from an image cannot break a header, a terminal or a reader's eye.
+func TestMessagesArePrintable(t *testing.T) {
+	e := large()
+	e.Report.Findings = nil
+	for _, path := range []string{"a\r\nSluice-Verdict: allow", "\x1b[2J", "\u202egpj.exe", "\xff\xfe", strings.Repeat("ü", 5000), "fine/ü ☃"} {
+		e.Report.Secrets = append(e.Report.Secrets, analyzer.Secret{Kind: "private-key", Path: path})
+	}
+	v := Default().Decide(e)
+	if len(v.Reasons) != len(e.Report.Secrets) {
+		t.Fatalf("%d reasons", len(v.Reasons))
+	}
+	var messages []string
+	for _, r := range v.Reasons {
+		messages = append(messages, r.Message)
+		if len(r.Message) > 1100 || !utf8.ValidString(r.Message) || strings.ContainsFunc(r.Message, func(c rune) bool { return !unicode.IsPrint(c) }) {
+			t.Errorf("message %q", r.Message)
+		}
+	}
+	for _, want := range []string{`private key in a\r\nSluice-Verdict: allow`, `private key in \xff\xfe`, "private key in fine/ü ☃"} {
+		if !slices.Contains(messages, want) {
+			t.Errorf("no message %q in %q", want, messages)
+		}
+	}
 }
 
 func BenchmarkDecide(b *testing.B) {

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/sluiceproxy/sluice/analyzer"
 )
@@ -220,6 +222,34 @@ func day(t time.Time) string {
 		return t.Format(time.DateOnly)
 	}
 	return t.Format("2006-01-02 15:04 UTC")
+}
+
+// maxMessage is the longest message in bytes: it stands in a header, which
+// clients cut at 4 KiB or refuse, beside others.
+const maxMessage = 1 << 10
+
+// printable returns s, cut at maxMessage, with whatever is not a visible
+// character or a space escaped: a file's name may hold line breaks, terminal
+// sequences or marks that turn the direction of reading.
+func printable(s string) string {
+	if len(s) > maxMessage {
+		s = strings.ToValidUTF8(s[:maxMessage], "") + "…"
+	}
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		if r == utf8.RuneError && n == 1 || !unicode.IsPrint(r) {
+			quoted := strconv.Quote(s[:n])
+			b.WriteString(quoted[1 : len(quoted)-1])
+		} else {
+			b.WriteString(s[:n])
+		}
+		s = s[n:]
+	}
+	return b.String()
 }
 
 // endOfDay is the last second of t's day in UTC.

@@ -6,13 +6,6 @@ import (
 	"strings"
 )
 
-// Validate says what is wrong with a waiver: it needs an advisory or a package,
-// an owner, a reason and an expiry; images, where given, are globs.
-func (w *Waiver) Validate() error {
-	_, err := compileWaiver(*w)
-	return err
-}
-
 // waiver is a Waiver ready to match.
 type waiver struct {
 	Waiver
@@ -20,6 +13,8 @@ type waiver struct {
 	pattern *purlPattern // nil = every package
 }
 
+// compileWaiver says what is wrong with a waiver: it needs an advisory or a
+// package, an owner, a reason and an expiry; images, where given, are globs.
 func compileWaiver(w Waiver) (waiver, error) {
 	c := waiver{Waiver: w}
 	switch {

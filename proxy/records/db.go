@@ -99,6 +99,9 @@ func open(ctx context.Context, path string, log *zap.Logger) (_ *DB, err error) 
 	if db.durable, err = connect(path, "FULL", 1); err != nil {
 		return nil, err
 	}
+	if err = reach(ctx, db.durable); err != nil {
+		return nil, err
+	}
 	if err = migrate(ctx, db.durable); err != nil {
 		return nil, err
 	}
@@ -143,6 +146,29 @@ func connect(path, synchronous string, n int) (*sql.DB, error) {
 	pool.SetMaxOpenConns(n)
 	pool.SetMaxIdleConns(n)
 	return pool, nil
+}
+
+// reach makes the pool's first connection. Where several processes open a new
+// file at once, only one can turn it to WAL; SQLite lets the others fail rather
+// than wait (https://www.sqlite.org/wal.html, "Sometimes Queries Return
+// SQLITE_BUSY In WAL Mode"), so they try again.
+func reach(ctx context.Context, pool *sql.DB) error {
+	ctx, cancel := context.WithTimeout(ctx, busyTimeout)
+	defer cancel()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		err := pool.PingContext(ctx)
+		var s *sqlite.Error
+		if !errors.As(err, &s) || s.Code()&0xff != sqlite3.SQLITE_BUSY {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // check looks at the tables whose damage must not go unnoticed. They are small;

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -139,6 +140,31 @@ func TestOpenRefuses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Several processes that start at once on a new file all get the same database.
+func TestOpenTogether(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "records.db")
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			db, err := Open(t.Context(), path, zap.NewNop())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := db.AddBlock(t.Context(), block("registry.example/a"), "alice"); err != nil {
+				t.Error(err)
+			}
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if blocks, err := openAt(t, path).Blocks(t.Context()); err != nil || len(blocks) != 6 {
+		t.Errorf("%d blocks, %v", len(blocks), err)
 	}
 }
 

@@ -15,7 +15,7 @@ const watchEvery = 300 * time.Millisecond
 // that another process adds holds here as well.
 func (db *DB) watch(ctx context.Context) error {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx)) // it outlives Open
-	conn, err := db.read.Conn(ctx) // data_version compares within one connection
+	conn, err := db.read.Conn(ctx)                              // data_version compares within one connection
 	if err != nil {
 		stop()
 		return err
