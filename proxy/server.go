@@ -49,6 +49,8 @@ type Options struct {
 	LocalPrefix     string
 
 	Hold            time.Duration   // see gate.Options
+	Stream          bool            // see gate.Options
+	Trickle         time.Duration   // time between the few bytes that leave of a withheld blob; 0 = 30 s
 	TagTTL          time.Duration   // see gate.Options
 	StaleIfError    time.Duration   // see gate.Options
 	AnalysisTimeout time.Duration   // see gate.Options
@@ -90,6 +92,9 @@ const (
 // New builds a server and opens its listeners, so that the caller knows their
 // addresses. Run serves them; a Server that is not run must be closed.
 func New(ctx context.Context, opts Options) (*Server, error) {
+	if opts.Trickle <= 0 {
+		opts.Trickle = 30 * time.Second // 126 drops (see package registry) last an hour
+	}
 	s := &Server{opts: opts}
 	metrics := prometheus.NewRegistry()
 	table, ups, err := s.upstreams(metrics)
@@ -109,7 +114,7 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 		Stored:  s.store.Has, Grace: fetchGrace, Retries: fetchRetries, Log: opts.Log.Named("fetch"),
 	})
 	s.gate = gate.New(work, opts.Policy, gate.Options{
-		Hold: opts.Hold, AnalysisTimeout: opts.AnalysisTimeout, TagTTL: opts.TagTTL, StaleIfError: opts.StaleIfError, MaxAge: opts.MaxAge, WhenMissing: opts.WhenMissing,
+		Hold: opts.Hold, Stream: opts.Stream, AnalysisTimeout: opts.AnalysisTimeout, TagTTL: opts.TagTTL, StaleIfError: opts.StaleIfError, MaxAge: opts.MaxAge, WhenMissing: opts.WhenMissing,
 		Advisories: opts.Advisories, Analyzer: opts.Analyzer, Upstreams: ups, Store: s.store, Fetch: s.fetch,
 		Records: opts.Records, Metrics: metrics, Log: opts.Log.Named("gate"),
 	})
@@ -118,7 +123,7 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 		s.Close()
 		return nil, err
 	}
-	s.registry = newHTTPServer(httpx.Middleware(opts.Log.Named("registry"), registry.New(table, s.gate, ups)), opts.Log)
+	s.registry = newHTTPServer(httpx.Middleware(opts.Log.Named("registry"), registry.New(table, s.gate, ups, opts.Trickle)), opts.Log)
 	s.ops = newHTTPServer(httpx.Middleware(opts.Log.Named("ops"), ops), opts.Log)
 	if err := s.listen(ctx); err != nil {
 		s.Close()

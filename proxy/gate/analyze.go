@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -38,25 +39,25 @@ type flight struct {
 }
 
 // inventory returns what the image holds: from the records, or by one analysis
-// for everyone who asks meanwhile. It waits at most Options.Hold and then
-// returns a *PendingError, while the analysis goes on.
-func (g *Gate) inventory(ctx context.Context, rt route.Route, e *entry) (*analyzer.Inventory, error) {
+// for everyone who asks meanwhile. It waits at most for hold and then returns an
+// *analysingError, while the analysis goes on.
+func (g *Gate) inventory(ctx context.Context, rt route.Route, e *entry, hold time.Duration) (*analyzer.Inventory, error) {
 	inv, ok, err := g.opts.Records.Inventory(ctx, e.key.digest, g.opts.Analyzer.Revision())
 	if err != nil || ok {
 		return inv, err
 	}
 	f := g.startAnalysis(rt, e)
-	ctx, cancel := context.WithTimeoutCause(ctx, g.opts.Hold, errHold)
+	ctx, cancel := context.WithTimeoutCause(ctx, hold, errHold)
 	defer cancel()
 	select {
 	case <-f.done:
 		return f.inv, f.err
 	case <-ctx.Done():
 		if errors.Is(context.Cause(ctx), errHold) {
-			return nil, &PendingError{
-				Reason:     fmt.Sprintf("%s is being analysed; the verdict is not in after %s, pull again in a moment", e.key, g.opts.Hold),
+			return nil, &analysingError{&PendingError{
+				Reason:     fmt.Sprintf("%s is being analysed; the verdict is not in yet, pull again in a moment", e.key),
 				RetryAfter: pendingRetry,
-			}
+			}}
 		}
 		return nil, context.Cause(ctx)
 	}

@@ -5,23 +5,33 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
+	"time"
 
+	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sluiceproxy/sluice/proxy/fetch"
+	"github.com/sluiceproxy/sluice/proxy/records"
 	"github.com/sluiceproxy/sluice/proxy/route"
 	"github.com/sluiceproxy/sluice/proxy/store"
 	"github.com/sluiceproxy/sluice/proxy/upstream"
 )
 
-// Blob is a blob that may leave. Either File or Tail is set.
+// Blob is a blob that may leave, now or when Release says so. Either File or
+// Tail is set.
 type Blob struct {
 	Descriptor ocispec.Descriptor
 	File       *os.File    // in the store
 	Tail       *fetch.Tail // being downloaded; its last byte comes when all are verified
+
+	// Release is nil for a blob that may leave whole. Else its image is not
+	// judged yet: the end of the blob must be withheld until Release, which waits
+	// for the verdict, returns nil. An error means that the rest must not leave.
+	Release func(ctx context.Context) error
 }
 
-// Close closes whichever of the two is set.
+// Close closes whichever of File and Tail is set.
 func (b Blob) Close() error {
 	if b.File != nil {
 		return b.File.Close()
@@ -30,25 +40,31 @@ func (b Blob) Close() error {
 }
 
 // Blob returns the blob that rt asks for if a manifest of the repository that
-// names it may be served. The error is ErrBlobUnknown where no manifest names
-// it, else why those that do may not be served.
+// names it may be served. While such a manifest is still being judged, and
+// Options.Stream is set, the blob comes with a Release. The error is
+// ErrBlobUnknown where no manifest names it, else why those that do may not be
+// served.
 func (g *Gate) Blob(ctx context.Context, rt route.Route) (Blob, error) {
-	desc, err := g.admitMember(ctx, rt)
+	desc, unjudged, err := g.admitMember(ctx, rt)
 	if err != nil {
 		return Blob{}, err
 	}
-	f, t, err := g.open(ctx, rt, desc)
-	if err != nil {
+	b := Blob{Descriptor: desc}
+	if b.File, b.Tail, err = g.open(ctx, rt, desc); err != nil {
 		return Blob{}, err
 	}
-	return Blob{Descriptor: desc, File: f, Tail: t}, nil
+	if len(unjudged) > 0 {
+		b.Release = func(ctx context.Context) error { return g.release(ctx, rt, unjudged) }
+	}
+	return b, nil
 }
 
-// admitMember returns the descriptor of rt's blob in a manifest that serves.
-func (g *Gate) admitMember(ctx context.Context, rt route.Route) (ocispec.Descriptor, error) {
-	manifests, err := g.opts.Records.ManifestsWith(ctx, rt.Name, rt.Digest)
+// admitMember returns the descriptor of rt's blob in a manifest that serves, or
+// else the manifests on which no verdict is in yet.
+func (g *Gate) admitMember(ctx context.Context, rt route.Route) (desc ocispec.Descriptor, unjudged []*entry, err error) {
+	manifests, err := g.members.of(ctx, g.opts.Records, key{rt.Name, rt.Digest})
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return ocispec.Descriptor{}, nil, err
 	}
 	refusal := error(ErrBlobUnknown)
 	for _, d := range manifests {
@@ -57,19 +73,97 @@ func (g *Gate) admitMember(ctx context.Context, rt route.Route) (ocispec.Descrip
 			refusal = err
 			continue
 		}
-		desc, ok := e.manifest.Member(rt.Digest)
+		member, ok := e.manifest.Member(rt.Digest)
 		if e.manifest.Index || !ok { // children of an index are manifests, not blobs
 			continue
 		}
-		byDigest := rt
-		byDigest.Tag, byDigest.Digest = "", d
-		if _, err := g.judge(ctx, byDigest, e); err != nil {
+		_, err = g.judge(ctx, byDigest(rt, d), e, g.blobHold())
+		var analysing *analysingError
+		switch {
+		case err == nil:
+			return member, nil, nil
+		case errors.As(err, &analysing) && g.opts.Stream:
+			desc, unjudged = member, append(unjudged, e)
+		default:
 			refusal = err
-			continue
 		}
-		return desc, nil
 	}
-	return ocispec.Descriptor{}, refusal
+	if len(unjudged) > 0 {
+		return desc, unjudged, nil
+	}
+	return ocispec.Descriptor{}, nil, refusal
+}
+
+// blobHold is how long a blob waits for a verdict. With streaming it need not
+// wait at all: its end is withheld instead.
+func (g *Gate) blobHold() time.Duration {
+	if g.opts.Stream {
+		return 0
+	}
+	return g.opts.Hold
+}
+
+// release waits for the verdicts on entries and returns nil as soon as one
+// serves, else why the last of them does not.
+func (g *Gate) release(ctx context.Context, rt route.Route, entries []*entry) error {
+	var refusal error
+	for _, e := range entries {
+		_, err := g.judge(ctx, byDigest(rt, e.key.digest), e, g.opts.AnalysisTimeout)
+		if err == nil {
+			return nil
+		}
+		refusal = err
+	}
+	return refusal
+}
+
+// byDigest is rt as a request for the manifest d.
+func byDigest(rt route.Route, d godigest.Digest) route.Route {
+	rt.Kind, rt.Tag, rt.Digest = route.Manifest, "", d
+	return rt
+}
+
+// memberCache remembers which manifests of a repository name a blob.
+type memberCache struct {
+	mu      sync.Mutex
+	m       map[key][]godigest.Digest
+	changes uint64 // so that an answer read before a change is not kept after it
+}
+
+// maxMembers bounds the cache; past it all entries are dropped and read again.
+const maxMembers = 1 << 16
+
+func (c *memberCache) of(ctx context.Context, db *records.DB, blob key) ([]godigest.Digest, error) {
+	c.mu.Lock()
+	ds, ok := c.m[blob]
+	changes := c.changes
+	c.mu.Unlock()
+	if ok {
+		return ds, nil
+	}
+	ds, err := db.ManifestsWith(ctx, blob.name, blob.digest)
+	if err != nil || len(ds) == 0 {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.m) >= maxMembers {
+		clear(c.m)
+	}
+	if c.changes == changes {
+		c.m[blob] = ds
+	}
+	return ds, nil
+}
+
+// forget drops what is known of the members of a manifest that is new.
+func (c *memberCache) forget(name string, members []godigest.Digest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.changes++
+	for _, d := range members {
+		delete(c.m, key{name, d})
+	}
 }
 
 // open gives the blob's bytes from the store, or joins its download.

@@ -35,6 +35,7 @@ type Advisories interface {
 // Options of a Gate. All fields but Now are required.
 type Options struct {
 	Hold            time.Duration // longest wait of a request for a verdict
+	Stream          bool          // past Hold: let the image stream with the end of each blob withheld, instead of a refusal
 	AnalysisTimeout time.Duration // longest analysis; past it the image is not analysable
 	TagTTL          time.Duration // how long a tag's digest is believed; 0 = ask each time
 	StaleIfError    time.Duration // how much longer it is while the upstream fails; 0 = not at all
@@ -62,6 +63,7 @@ type Gate struct {
 
 	entries   *lru // of *entry by key
 	tags      tagCache
+	members   memberCache
 	manifests singleflight.Group // by key
 	analyses  flights
 	pulls     pullLog
@@ -91,6 +93,12 @@ type PendingError struct {
 // Error is what the client is told.
 func (e *PendingError) Error() string { return e.Reason }
 
+// analysingError is the PendingError of an image whose analysis goes on.
+type analysingError struct{ pending *PendingError }
+
+func (e *analysingError) Error() string { return e.pending.Error() }
+func (e *analysingError) Unwrap() error { return e.pending }
+
 // New returns a gate that judges with p. Analyses end with ctx.
 func New(ctx context.Context, p *policy.Policy, opts Options) *Gate {
 	if opts.Now == nil {
@@ -98,6 +106,7 @@ func New(ctx context.Context, p *policy.Policy, opts Options) *Gate {
 	}
 	g := &Gate{ctx: ctx, opts: opts, now: opts.Now, metrics: newMetrics(opts.Metrics), entries: newLRU(maxEntryBytes)}
 	g.tags.m = make(map[string]tagged)
+	g.members.m = make(map[key][]godigest.Digest)
 	g.analyses.m = make(map[godigest.Digest]*flight)
 	g.pulls.m = make(map[key]pull)
 	g.policy.Store(p)
@@ -116,37 +125,47 @@ func (g *Gate) Wait() { g.running.Wait() }
 
 // Admission is a manifest that may leave.
 type Admission struct {
+	Name     string // canonical repository
 	Manifest analyzer.Manifest
 	Bytes    []byte
-	Verdict  policy.Verdict
+	// Verdict serves, or is Undecided for an image that is still being analysed
+	// and streams meanwhile, with the ends of its blobs withheld.
+	Verdict policy.Verdict
+	Stale   bool // the tag's digest is remembered, since the upstream failed just now
 }
 
 // Manifest returns the manifest that rt asks for if the policy lets it leave.
+// When no verdict is in after Options.Hold and Options.Stream is set, it is
+// returned all the same: then the blobs do not leave whole before the verdict.
 // Every other outcome is an error: *policy.DeniedError, *PendingError, or what
 // the upstream answered.
 func (g *Gate) Manifest(ctx context.Context, rt route.Route) (Admission, error) {
-	d := rt.Digest
+	at := tagged{digest: rt.Digest}
 	if rt.Tag != "" {
 		var err error
-		if d, err = g.resolve(ctx, rt); err != nil {
+		if at, err = g.resolve(ctx, rt); err != nil {
 			return Admission{}, err
 		}
 	}
-	e, err := g.entry(ctx, rt, d)
+	e, err := g.entry(ctx, rt, at.digest)
 	if err != nil {
 		return Admission{}, err
 	}
-	v, err := g.judge(ctx, rt, e)
+	v, err := g.judge(ctx, rt, e, g.opts.Hold)
+	var analysing *analysingError
+	if errors.As(err, &analysing) && g.opts.Stream {
+		v, err = policy.Verdict{}, nil
+	}
 	if err != nil {
 		return Admission{}, err
 	}
-	return Admission{Manifest: e.manifest, Bytes: e.bytes, Verdict: v}, nil
+	return Admission{Name: rt.Name, Manifest: e.manifest, Bytes: e.bytes, Verdict: v, Stale: at.stale}, nil
 }
 
 // Pulled notes that a client got the manifest. It does not wait for the record.
 func (g *Gate) Pulled(a Admission, client string) {
 	g.metrics.pulls.WithLabelValues(a.Verdict.Decision.String()).Inc()
-	g.pulls.add(key{a.Verdict.Image, a.Manifest.Descriptor.Digest}, client, g.now())
+	g.pulls.add(key{a.Name, a.Manifest.Descriptor.Digest}, client, g.now())
 }
 
 // verdictError is nil for a verdict that serves.

@@ -474,6 +474,74 @@ func TestIndexPassesAndChildrenAreGated(t *testing.T) {
 	}
 }
 
+// TestBlockedIndexBlocksItsChildren: a client that has the index already asks
+// for the child only.
+func TestBlockedIndexBlocksItsChildren(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	child := w.json(w.image("multi:amd64", []string{"fine"}))
+	index := w.json(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{
+		{MediaType: ocispec.MediaTypeImageManifest, Digest: godigest.FromBytes(child), Size: int64(len(child))},
+	}})
+	w.put("multi", "1", ocispec.MediaTypeImageIndex, index)
+	for _, ref := range []string{"multi:1", "multi@" + godigest.FromBytes(child).String()} {
+		if _, err := w.pull(ref); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.records.AddBlock(t.Context(), policy.Block{Digest: godigest.FromBytes(index), Reason: "no", Owner: "ann"}, "ann"); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{"multi:1", "multi@" + godigest.FromBytes(index).String(), "multi@" + godigest.FromBytes(child).String()} {
+		if _, err := w.pull(ref); !denied(err) {
+			t.Errorf("%s: %v, want denied", ref, err)
+		}
+	}
+}
+
+func TestTagsAreRemembered(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	now := time.Now()
+	w.now = func() time.Time { return now }
+	w.opts.TagTTL, w.opts.StaleIfError = 5*time.Minute, time.Hour
+	first := godigest.FromBytes(w.json(w.image("app:1", []string{"a"})))
+	heads := func() int64 { return w.count("HEAD /v2/app/manifests/") }
+	is := func(what string, want godigest.Digest, stale bool, asked int64) {
+		t.Helper()
+		before := heads()
+		a, err := w.pull("app:1")
+		if err != nil || a.Manifest.Descriptor.Digest != want || a.Stale != stale || heads()-before != asked {
+			t.Errorf("%s: %s stale %v, %d requests, %v", what, a.Manifest.Descriptor.Digest, a.Stale, heads()-before, err)
+		}
+	}
+	is("first", first, false, 1)
+	second := godigest.FromBytes(w.json(w.image("app:1", []string{"b"})))
+	now = now.Add(4 * time.Minute)
+	is("within the TTL", first, false, 0)
+	now = now.Add(2 * time.Minute)
+	is("past it", second, false, 1)
+	for _, code := range []int{429, 500, 503} {
+		down := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(code) })
+		w.answer.Store(&down)
+		now = now.Add(6 * time.Minute)
+		is("upstream fails", second, true, 1)
+	}
+	gone := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusNotFound) })
+	w.answer.Store(&gone)
+	var status *upstream.StatusError
+	for want := range int64(2) { // the second one is answered from memory
+		before := heads()
+		if _, err := w.pull("app:1"); !errors.As(err, &status) || status.Status != 404 || heads()-before != 1-want {
+			t.Errorf("gone upstream: %v, %d requests", err, heads()-before)
+		}
+	}
+	w.answer.Store(nil)
+	now = now.Add(time.Minute)
+	is("back again, past the negative TTL", second, false, 1)
+	w.opts.TagTTL = 0
+	is("always ask", second, false, 1)
+	is("always ask", second, false, 1)
+}
+
 // TestRepositoriesAreApart: what one repository served says nothing about
 // another that the caller may not be allowed to read.
 func TestRepositoriesAreApart(t *testing.T) {
@@ -494,6 +562,7 @@ func TestRepositoriesAreApart(t *testing.T) {
 
 func TestUpstreamFaults(t *testing.T) {
 	w := newWorld(t, t.TempDir())
+	w.opts.TagTTL = 0 // or the 404 would be remembered
 	m := w.image("app:1", []string{"a"})
 	fault := func(f http.HandlerFunc) { w.answer.Store(&f) }
 	for _, code := range []int{401, 404, 429, 500, 503} {
@@ -572,8 +641,8 @@ func TestRestartServesWithoutTheUpstream(t *testing.T) {
 	if _, err := w.pull("app@" + a.Manifest.Descriptor.Digest.String()); err != nil {
 		t.Errorf("by digest: %v", err)
 	}
-	if _, err := w.pull("app:1"); err != nil {
-		t.Errorf("by tag, within staleIfError: %v", err)
+	if a, err := w.pull("app:1"); err != nil || !a.Stale {
+		t.Errorf("by tag, within staleIfError: stale %v, %v", a.Stale, err)
 	}
 	if err := w.blobError("app", m.Layers[0].Digest); err != nil {
 		t.Errorf("blob: %v", err)

@@ -14,8 +14,10 @@ import (
 )
 
 // judge returns the verdict on e if it serves, and an error in every other
-// case. The verdict in memory counts while nothing that it rests on changed.
-func (g *Gate) judge(ctx context.Context, rt route.Route, e *entry) (policy.Verdict, error) {
+// case. The verdict in memory counts while nothing that it rests on changed. If
+// the image must be analysed first, judge waits for hold at most and then
+// returns an *analysingError.
+func (g *Gate) judge(ctx context.Context, rt route.Route, e *entry, hold time.Duration) (policy.Verdict, error) {
 	matcher := g.opts.Advisories.Current()
 	in := inputs{policy: g.Policy().Revision(), blocks: g.opts.Records.BlocksRevision()}
 	if matcher != nil {
@@ -30,7 +32,7 @@ func (g *Gate) judge(ctx context.Context, rt route.Route, e *entry) (policy.Verd
 	ev := policy.Evidence{Failure: e.unread}
 	if !e.manifest.Index && e.unread == "" {
 		var err error
-		if ev.Report, ev.Failure, err = g.report(ctx, rt, e, matcher); err != nil {
+		if ev.Report, ev.Failure, err = g.report(ctx, rt, e, matcher, hold); err != nil {
 			return policy.Verdict{}, err
 		}
 	}
@@ -53,12 +55,12 @@ func (e *entry) fresh(in inputs, tag string, now time.Time) bool {
 // report analyses the image and matches it with the advisories. failure says
 // why the image cannot be analysed, which is the policy's to judge; an error is
 // somebody else's fault, or a lack of time.
-func (g *Gate) report(ctx context.Context, rt route.Route, e *entry, m analyzer.Matcher) (rep *analyzer.Report, failure string, err error) {
+func (g *Gate) report(ctx context.Context, rt route.Route, e *entry, m analyzer.Matcher, hold time.Duration) (rep *analyzer.Report, failure string, err error) {
 	if m == nil && g.opts.WhenMissing == policy.Pending {
 		// Nothing can be decided but a refusal by the blocklist.
 		return &analyzer.Report{}, "", nil
 	}
-	inv, err := g.inventory(ctx, rt, e)
+	inv, err := g.inventory(ctx, rt, e, hold)
 	var content *contentError
 	switch {
 	case errors.As(err, &content):

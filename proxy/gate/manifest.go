@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -93,9 +94,11 @@ func (g *Gate) keep(ctx context.Context, k key, m upstream.Manifest) (*entry, er
 	}
 	e := newEntry(k, m.MediaType, m.Bytes)
 	if e.unread == "" {
-		if err := g.opts.Records.PutMembers(ctx, k.name, k.digest, e.manifest.Members()); err != nil {
+		members := e.manifest.Members()
+		if err := g.opts.Records.PutMembers(ctx, k.name, k.digest, members); err != nil {
 			return nil, err
 		}
+		g.members.forget(k.name, members)
 	}
 	// The image row comes last: it says that the two above are there.
 	if _, err := g.opts.Records.SeenImage(ctx, k.name, "", k.digest, m.MediaType, g.now()); err != nil {
@@ -113,10 +116,10 @@ func newEntry(k key, mediaType string, b []byte) *entry {
 }
 
 // resolve returns the digest that rt's tag names now. A crowd asks once.
-func (g *Gate) resolve(ctx context.Context, rt route.Route) (godigest.Digest, error) {
+func (g *Gate) resolve(ctx context.Context, rt route.Route) (tagged, error) {
 	ref := rt.Reference()
-	if d, ok := g.tags.get(ref, g.now(), g.opts.TagTTL); ok {
-		return d, nil
+	if t, ok := g.tags.get(ref, g.now(), g.opts.TagTTL); ok {
+		return t, t.missing
 	}
 	return wait(ctx, g.manifests.DoChan("tag "+ref, func() (any, error) {
 		ctx, cancel := context.WithTimeout(g.ctx, manifestTimeout)
@@ -126,64 +129,87 @@ func (g *Gate) resolve(ctx context.Context, rt route.Route) (godigest.Digest, er
 			return nil, err
 		}
 		desc, err := up.Resolve(ctx, rt.Repository, rt.Tag)
-		if d, ok := g.stale(ctx, rt, err); ok {
-			return d, nil
-		}
 		if err != nil {
+			if t, ok := g.stale(ctx, rt, err); ok {
+				return t, nil
+			}
+			if missing(err) {
+				g.tags.put(ref, tagged{missing: err, at: g.now()})
+			}
 			return nil, err
 		}
-		if g.tags.put(ref, desc.Digest, g.now()) {
+		t := tagged{digest: desc.Digest, at: g.now()}
+		if g.tags.put(ref, t) {
 			g.forgetTags(key{rt.Name, desc.Digest})
 		}
-		return desc.Digest, nil
-	}), func(v any) godigest.Digest { return v.(godigest.Digest) }) //nolint:errcheck,forcetypeassert // what the function above returns
+		return t, nil
+	}), func(v any) tagged { return v.(tagged) }) //nolint:errcheck,forcetypeassert // what the function above returns
 }
 
 // stale returns what the tag named when it was last asked for, if the upstream
 // failed just now and that is not too long ago. An answer such as 404 or 401 is
 // no failure.
-func (g *Gate) stale(ctx context.Context, rt route.Route, err error) (godigest.Digest, bool) {
-	if err == nil || g.opts.StaleIfError == 0 || permanent(err) {
-		return "", false
+func (g *Gate) stale(ctx context.Context, rt route.Route, err error) (tagged, bool) {
+	if g.opts.StaleIfError == 0 || permanent(err) {
+		return tagged{}, false
 	}
-	d, at, ok, rerr := g.opts.Records.Tag(ctx, rt.Name, rt.Tag)
-	if rerr != nil || !ok || g.now().Sub(at) > g.opts.TagTTL+g.opts.StaleIfError {
-		return "", false
+	t, ok := g.tags.get(rt.Reference(), g.now(), g.opts.TagTTL+g.opts.StaleIfError)
+	if !ok { // not asked since the start: what the records say
+		var rerr error
+		if t.digest, t.at, ok, rerr = g.opts.Records.Tag(ctx, rt.Name, rt.Tag); rerr != nil || !ok || g.now().Sub(t.at) > g.opts.TagTTL+g.opts.StaleIfError {
+			return tagged{}, false
+		}
 	}
-	g.opts.Log.Warn("upstream failed, tag served from memory", zap.String("reference", rt.Reference()), zap.Time("seen", at), zap.Error(err))
-	return d, true
+	g.opts.Log.Warn("upstream failed, tag served from memory", zap.String("reference", rt.Reference()), zap.Time("seen", t.at), zap.Error(err))
+	t.stale = true
+	return t, t.missing == nil
 }
 
-// tagCache remembers what tags named a short while ago.
+// missing reports whether the upstream says that there is no such thing.
+func missing(err error) bool {
+	var status *upstream.StatusError
+	return errors.As(err, &status) && status.Status == http.StatusNotFound
+}
+
+// tagCache remembers what tags named a short while ago, and which there were not.
 type tagCache struct {
 	mu sync.Mutex
 	m  map[string]tagged
 }
 
+// tagged is what a tag named at a time.
 type tagged struct {
-	digest godigest.Digest
-	at     time.Time
+	digest  godigest.Digest
+	missing error // that the upstream has no such tag; then digest is ""
+	at      time.Time
+	stale   bool // the upstream failed since
 }
 
-// maxTags bounds the cache; past it all entries are dropped and asked again.
-const maxTags = 65536
+const (
+	maxTags     = 65536       // kept; past it all are dropped and asked again
+	negativeTTL = time.Minute // longest that a missing tag is not asked for again
+)
 
-func (c *tagCache) get(ref string, now time.Time, ttl time.Duration) (godigest.Digest, bool) {
+// get returns what is younger than ttl, and than negativeTTL if it is a miss.
+func (c *tagCache) get(ref string, now time.Time, ttl time.Duration) (tagged, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t, ok := c.m[ref]
-	return t.digest, ok && now.Sub(t.at) < ttl
+	if t.missing != nil {
+		ttl = min(ttl, negativeTTL)
+	}
+	return t, ok && now.Sub(t.at) < ttl
 }
 
-// put remembers the digest and reports whether it is news.
-func (c *tagCache) put(ref string, d godigest.Digest, now time.Time) bool {
+// put remembers t and reports whether the digest is news.
+func (c *tagCache) put(ref string, t tagged) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.m) >= maxTags {
 		clear(c.m)
 	}
-	moved := c.m[ref].digest != d
-	c.m[ref] = tagged{d, now}
+	moved := c.m[ref].digest != t.digest
+	c.m[ref] = t
 	return moved
 }
 
@@ -205,9 +231,13 @@ func (g *Gate) describe(ctx context.Context, rt route.Route, e *entry) (policy.I
 		return policy.Image{}, fmt.Errorf("image %s: %w", e.key, err)
 	}
 	e.image = img
+	parents, err := g.members.of(ctx, g.opts.Records, e.key)
+	if err != nil {
+		return policy.Image{}, fmt.Errorf("image %s: %w", e.key, err)
+	}
 	return policy.Image{
 		Name: e.key.name, Upstream: rt.Upstream, Repository: rt.Repository, Digest: e.key.digest,
-		Tags: img.Tags, MediaType: e.manifest.Descriptor.MediaType, Index: e.manifest.Index, URLs: e.manifest.URLs,
+		Parents: parents, Tags: img.Tags, MediaType: e.manifest.Descriptor.MediaType, Index: e.manifest.Index, URLs: e.manifest.URLs,
 		FirstSeen: img.FirstSeen, AllowedSince: img.AllowedSince,
 	}, nil
 }

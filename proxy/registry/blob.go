@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -10,7 +9,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/sluiceproxy/sluice/proxy/fetch"
 	"github.com/sluiceproxy/sluice/proxy/gate"
 	"github.com/sluiceproxy/sluice/proxy/httpx"
 	"github.com/sluiceproxy/sluice/proxy/route"
@@ -26,28 +24,20 @@ func (h *Handler) blob(w http.ResponseWriter, r *http.Request, rt route.Route) e
 	head.Set("Content-Type", "application/octet-stream")
 	head.Set("Cache-Control", "private, max-age=31536000, immutable")
 	setDigest(head, rt.Digest.String())
-	if b.File != nil {
+	if b.File != nil && b.Release == nil {
 		http.ServeContent(w, r, "", time.Time{}, b.File)
 		return nil
 	}
-	return serveTail(w, r, b)
+	return h.stream(w, r, b)
 }
 
-// serveTail streams a blob that is still being downloaded. It returns an error
-// only before the header is out; later it cuts the connection, so that a short
-// body never looks whole.
-func serveTail(w http.ResponseWriter, r *http.Request, b gate.Blob) error {
-	size, err := b.Tail.Size(r.Context())
+// stream sends a blob that is not whole yet, or whose image is not judged yet.
+// It returns an error only before the header is out; later it cuts the
+// connection, so that a short body never looks whole.
+func (h *Handler) stream(w http.ResponseWriter, r *http.Request, b gate.Blob) error {
+	size, err := sizeOf(r.Context(), b)
 	if err != nil {
 		return err
-	}
-	if size < 0 { // the length must be told before the bytes
-		if err := b.Tail.Verified(r.Context()); err != nil {
-			return err
-		}
-		if size, err = b.Tail.Size(r.Context()); err != nil {
-			return err
-		}
 	}
 	from, to, partial, err := byteRange(r.Header.Get("Range"), size)
 	if err != nil {
@@ -66,17 +56,40 @@ func serveTail(w http.ResponseWriter, r *http.Request, b gate.Blob) error {
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	if err := http.NewResponseController(w).Flush(); err != nil {
-		panic(http.ErrAbortHandler)
+	s := &sender{w: w, flush: http.NewResponseController(w).Flush, b: b, pos: from, trickle: h.trickle}
+	err = s.flush()
+	if err == nil && b.Release != nil {
+		err = s.withhold(r.Context(), size, to)
 	}
-	if _, err := b.Tail.CopyTo(r.Context(), w, from, to); err != nil {
-		var fe *fetch.Error
-		if errors.As(err, &fe) && !errors.Is(err, context.Canceled) {
-			httpx.Log(r.Context()).Warn("blob cut", zap.Stringer("digest", b.Descriptor.Digest), zap.Error(err))
+	if err == nil {
+		err = s.sendTo(r.Context(), to)
+	}
+	if err != nil {
+		if r.Context().Err() == nil {
+			httpx.Log(r.Context()).Warn("blob cut", zap.Stringer("digest", b.Descriptor.Digest), zap.Int64("at", s.pos), zap.Error(err))
 		}
 		panic(http.ErrAbortHandler)
 	}
 	return nil
+}
+
+// sizeOf is the blob's size, which the client is told before the bytes.
+func sizeOf(ctx context.Context, b gate.Blob) (int64, error) {
+	if b.File != nil {
+		info, err := b.File.Stat()
+		if err != nil {
+			return 0, err
+		}
+		return info.Size(), nil
+	}
+	size, err := b.Tail.Size(ctx)
+	if err != nil || size >= 0 {
+		return size, err
+	}
+	if err := b.Tail.Verified(ctx); err != nil { // the upstream does not tell: wait for the end
+		return 0, err
+	}
+	return b.Tail.Size(ctx)
 }
 
 // byteRange reads a Range header with one range (RFC 9110, section 14.1.2) and

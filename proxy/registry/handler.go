@@ -20,11 +20,13 @@ type Handler struct {
 	table     *route.Table
 	gate      *gate.Gate
 	upstreams *upstream.Client
+	trickle   time.Duration
 }
 
 // New returns a handler that names images by table and asks g for all content.
-func New(table *route.Table, g *gate.Gate, ups *upstream.Client) *Handler {
-	return &Handler{table: table, gate: g, upstreams: ups}
+// While the end of a blob is withheld, a few bytes leave every trickle.
+func New(table *route.Table, g *gate.Gate, ups *upstream.Client, trickle time.Duration) *Handler {
+	return &Handler{table: table, gate: g, upstreams: ups, trickle: trickle}
 }
 
 // ServeHTTP answers one request.
@@ -76,9 +78,16 @@ func (h *Handler) manifest(w http.ResponseWriter, r *http.Request, rt route.Rout
 	head := w.Header()
 	head.Set("Content-Type", a.Manifest.Descriptor.MediaType)
 	setDigest(head, a.Manifest.Descriptor.Digest.String())
-	if a.Verdict.Decision == policy.Annotate {
-		head.Set("Warning", warning(a.Verdict))
+	if a.Stale {
+		head.Add("Warning", `110 - "the upstream failed; the tag is answered from memory"`)
+	}
+	switch a.Verdict.Decision {
+	case policy.Annotate:
+		head.Add("Warning", warning(a.Verdict))
 		head.Set("Sluice-Verdict", "annotate; id="+a.Verdict.ID)
+	case policy.Undecided:
+		head.Set("Sluice-Verdict", "pending")
+	case policy.Allow, policy.Pending, policy.Deny:
 	}
 	if r.Method == http.MethodGet {
 		h.gate.Pulled(a, httpx.ClientIP(r))
