@@ -120,12 +120,7 @@ func (g *Gate) classify(ctx context.Context, err error) error {
 	switch {
 	case g.ctx.Err() != nil:
 		return context.Cause(g.ctx)
-	case errors.As(err, &fe):
-		if errors.Is(err, fetch.ErrMismatch) {
-			return &upstream.ContentError{Upstream: "of " + fe.Digest.String(), Op: "blob", Reason: fe.Err.Error()}
-		}
-		return err
-	case errors.As(err, &status), errors.As(err, &unre):
+	case errors.As(err, &fe), errors.As(err, &status), errors.As(err, &unre):
 		return err
 	case ctx.Err() != nil:
 		return &contentError{context.Cause(ctx)}

@@ -29,17 +29,14 @@ func (g *Gate) judge(ctx context.Context, rt route.Route, e *entry, hold time.Du
 	if fresh {
 		return v, g.verdictError(v)
 	}
-	ev := policy.Evidence{Failure: e.unread}
-	if !e.manifest.Index && e.unread == "" {
-		var err error
-		if ev.Report, ev.Failure, err = g.report(ctx, rt, e, matcher, hold); err != nil {
-			return policy.Verdict{}, err
-		}
+	inv, failure, err := g.examine(ctx, rt, e, matcher, hold)
+	if err != nil {
+		return policy.Verdict{}, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.fresh(in, rt.Tag, g.now()) { // else another request judged while this one waited
-		if err := g.decide(ctx, rt, e, ev, in, matcher); err != nil {
+		if err := g.decide(ctx, rt, e, inv, failure, in, matcher); err != nil {
 			return policy.Verdict{}, err
 		}
 	}
@@ -52,32 +49,31 @@ func (e *entry) fresh(in inputs, tag string, now time.Time) bool {
 		(e.verdict.Until.IsZero() || now.Before(e.verdict.Until))
 }
 
-// report analyses the image and matches it with the advisories. failure says
-// why the image cannot be analysed, which is the policy's to judge; an error is
-// somebody else's fault, or a lack of time.
-func (g *Gate) report(ctx context.Context, rt route.Route, e *entry, m analyzer.Matcher, hold time.Duration) (rep *analyzer.Report, failure string, err error) {
-	if m == nil && g.opts.WhenMissing == policy.Pending {
-		// Nothing can be decided but a refusal by the blocklist.
-		return &analyzer.Report{}, "", nil
-	}
-	inv, err := g.inventory(ctx, rt, e, hold)
-	var content *contentError
+// examine returns what the image holds. failure says why it cannot be analysed,
+// which is the policy's to judge; an error is somebody else's fault, or a lack
+// of time. An index holds nothing itself, and gives neither.
+func (g *Gate) examine(ctx context.Context, rt route.Route, e *entry, m analyzer.Matcher, hold time.Duration) (inv *analyzer.Inventory, failure string, err error) {
 	switch {
-	case errors.As(err, &content):
+	case e.unread != "":
+		return nil, e.unread, nil
+	case e.manifest.Index:
+		return nil, "", nil
+	case m == nil && g.opts.WhenMissing == policy.Pending:
+		// Nothing can be decided but a refusal by the blocklist.
+		return &analyzer.Inventory{}, "", nil
+	}
+	inv, err = g.inventory(ctx, rt, e, hold)
+	var content *contentError
+	if errors.As(err, &content) {
 		return nil, content.Error(), nil
-	case err != nil:
-		return nil, "", err
 	}
-	rep, err = analyzer.Judge(ctx, inv, m)
-	if err != nil {
-		return nil, "", fmt.Errorf("judge %s: %w", e.key, err)
-	}
-	return rep, "", nil
+	return inv, "", err
 }
 
 // decide takes and records a verdict. The caller holds e.mu.
-func (g *Gate) decide(ctx context.Context, rt route.Route, e *entry, ev policy.Evidence, in inputs, m analyzer.Matcher) error {
+func (g *Gate) decide(ctx context.Context, rt route.Route, e *entry, inv *analyzer.Inventory, failure string, in inputs, m analyzer.Matcher) error {
 	now := g.now()
+	ev := policy.Evidence{Failure: failure, Now: now}
 	var err error
 	if ev.Image, err = g.describe(ctx, rt, e); err != nil {
 		return err
@@ -85,12 +81,14 @@ func (g *Gate) decide(ctx context.Context, rt route.Route, e *entry, ev policy.E
 	if ev.Blocks, err = g.opts.Records.Blocks(ctx); err != nil {
 		return err
 	}
-	if ev.Report != nil {
+	if inv != nil {
+		if ev.Report, err = analyzer.Judge(ctx, inv, m); err != nil {
+			return fmt.Errorf("judge %s: %w", e.key, err)
+		}
 		if ev.Image.Known, err = g.knownSince(ctx, e.key, ev.Report.Findings, now); err != nil {
 			return err
 		}
 	}
-	ev.Now = now
 	ev.Advisories = policy.Advisories{Missing: m == nil, MaxAge: g.opts.MaxAge, WhenMissing: g.opts.WhenMissing}
 	if m != nil {
 		ev.Advisories.Revision, ev.Advisories.Updated = m.Revision(), m.Updated()

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sluiceproxy/sluice/proxy/fetch"
 	"github.com/sluiceproxy/sluice/proxy/gate"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/route"
@@ -54,6 +56,9 @@ func TestErrorTable(t *testing.T) {
 		{"unreachable", &upstream.UnreachableError{Upstream: "up", Op: "x", Err: errors.New("refused")}, 502, "UNAVAILABLE", "refused", ""},
 		{"time-out", &upstream.UnreachableError{Upstream: "up", Op: "x", Err: context.DeadlineExceeded}, 504, "UNAVAILABLE", "in time", ""},
 		{"wrong content", &upstream.ContentError{Upstream: "up", Op: "x", Reason: "wrong digest"}, 502, "UNAVAILABLE", "wrong digest", ""},
+		{"wrong blob", &fetch.Error{Err: fmt.Errorf("%w: x", fetch.ErrMismatch)}, 502, "UNAVAILABLE", "something else", ""},
+		{"full disk", &fetch.Error{Err: syscall.ENOSPC}, 503, "UNAVAILABLE", "no space left", "30"},
+		{"blob refused upstream", &fetch.Error{Err: &upstream.StatusError{Op: "blob x", Status: 404}}, 404, "BLOB_UNKNOWN", "", ""},
 		{"unknown name", fmt.Errorf("%w: ns", route.ErrNameUnknown), 404, "NAME_UNKNOWN", "ns", ""},
 		{"bad name", route.ErrNameInvalid, 400, "NAME_INVALID", "", ""},
 		{"bad digest", route.ErrDigestInvalid, 400, "DIGEST_INVALID", "", ""},

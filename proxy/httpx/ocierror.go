@@ -6,10 +6,12 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/sluiceproxy/sluice/proxy/fetch"
 	"github.com/sluiceproxy/sluice/proxy/gate"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/route"
@@ -83,6 +85,7 @@ func toOCI(err error) *OCIError {
 		status      *upstream.StatusError
 		unreachable *upstream.UnreachableError
 		content     *upstream.ContentError
+		download    *fetch.Error
 	)
 	switch {
 	case errors.As(err, &oci):
@@ -97,10 +100,14 @@ func toOCI(err error) *OCIError {
 		return &OCIError{Status: status.Status, Code: codeOf(status), Message: status.Error(), RetryAfter: status.RetryAfter}
 	case errors.As(err, &content):
 		return &OCIError{Status: http.StatusBadGateway, Code: codeUnavailable, Message: content.Error()}
+	case errors.Is(err, fetch.ErrMismatch):
+		return &OCIError{Status: http.StatusBadGateway, Code: codeUnavailable, Message: "the upstream sent something else: " + err.Error()}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &OCIError{Status: http.StatusGatewayTimeout, Code: codeUnavailable, Message: "the upstream did not answer in time"}
 	case errors.As(err, &unreachable):
 		return &OCIError{Status: http.StatusBadGateway, Code: codeUnavailable, Message: unreachable.Error()}
+	case errors.As(err, &download): // a full disk, a server that stops
+		return &OCIError{Status: http.StatusServiceUnavailable, Code: codeUnavailable, Message: "the blob cannot be had now: " + download.Error(), RetryAfter: downloadRetry}
 	case errors.Is(err, route.ErrNameUnknown):
 		return &OCIError{Status: http.StatusNotFound, Code: "NAME_UNKNOWN", Message: err.Error()}
 	case errors.Is(err, route.ErrNameInvalid), errors.Is(err, route.ErrTagInvalid):
@@ -113,6 +120,10 @@ func toOCI(err error) *OCIError {
 	return &OCIError{Status: http.StatusInternalServerError, Code: codeUnknown, Message: "internal error; the log has it under this request's X-Request-Id"}
 }
 
+// downloadRetry is what clients are told to wait when a download failed on
+// Sluice's side.
+const downloadRetry = 30 * time.Second
+
 // codeOf is the upstream's own code, or the usual one for its status.
 func codeOf(s *upstream.StatusError) string {
 	if s.Code != "" {
@@ -124,6 +135,9 @@ func codeOf(s *upstream.StatusError) string {
 	case http.StatusForbidden:
 		return codeDenied
 	case http.StatusNotFound:
+		if strings.HasPrefix(s.Op, "blob ") {
+			return "BLOB_UNKNOWN"
+		}
 		return "MANIFEST_UNKNOWN"
 	case http.StatusTooManyRequests:
 		return "TOOMANYREQUESTS"
