@@ -15,6 +15,7 @@ type Config struct {
 	Release          Release             `yaml:"release"`
 	TagTTL           Duration            `yaml:"tagTTL"`       // how long a tag's digest is not asked for again
 	StaleIfError     Duration            `yaml:"staleIfError"` // how much longer it holds while the upstream fails
+	Cache            Cache               `yaml:"cache"`
 	Advisories       Advisories          `yaml:"advisories"`
 	Policy           Policy              `yaml:"policy"`
 	Analysis         Analysis            `yaml:"analysis"`
@@ -47,11 +48,25 @@ type Upstream struct {
 	PasswordFile string   `yaml:"passwordFile"` // file that holds the password
 	Token        Secret   `yaml:"token"`        // environment only
 	TokenFile    string   `yaml:"tokenFile"`    // file that holds a registry bearer token, instead of user and password
+	AllowPrivate bool     `yaml:"allowPrivate"` // it may be, and redirect to, an address of a private network
+	Budget       Budget   `yaml:"budget"`       // manifest requests that Sluice allows itself
 }
 
 // Release says how a first pull waits for its verdict.
 type Release struct {
-	Hold Duration `yaml:"hold"` // longest wait for a verdict; keep under 30s (containerd's header time-out)
+	Hold   Duration `yaml:"hold"`   // longest wait for a verdict; keep under 30s (containerd's header time-out)
+	Stream bool     `yaml:"stream"` // past Hold: send the image with the end of each blob withheld until the verdict
+}
+
+// Cache bounds the content of upstreams that is kept.
+type Cache struct {
+	MaxBytes Size `yaml:"maxBytes"` // 0 = until the disk is nearly full
+}
+
+// Budget bounds the manifest requests to an upstream.
+type Budget struct {
+	Requests int      `yaml:"requests"` // 0 = no bound
+	Per      Duration `yaml:"per"`      // the window
 }
 
 // Advisories says where advisories come from and how old they may be.
@@ -113,7 +128,7 @@ func Default() *Config {
 			"registry.k8s.io":            {URL: "https://registry.k8s.io"},
 		},
 		DockerConfig: "auto",
-		Release:      Release{Hold: 20 * second},
+		Release:      Release{Hold: 20 * second, Stream: true},
 		TagTTL:       5 * minute,
 		StaleIfError: 24 * hour,
 		Advisories: Advisories{

@@ -182,6 +182,9 @@ func (k *checker) upstream(path string, u Upstream) {
 	case v.Path != "" && v.Path != "/", v.RawQuery != "", v.Fragment != "":
 		k.bad(path+".url", "%q has more than a scheme, a host and a port", u.URL)
 	}
+	if u.Budget.Requests < 0 || (u.Budget.Requests > 0) != (u.Budget.Per > 0) {
+		k.bad(path+".budget", "requests and per are wanted together, or neither")
+	}
 	password := u.Password != "" || u.PasswordFile != ""
 	token := u.Token != "" || u.TokenFile != ""
 	switch {

@@ -170,7 +170,11 @@ func writeStats(w io.Writer, s advisory.Stats, maxAge time.Duration) error {
 		if !e.Covered {
 			name += " (in part)"
 		}
-		_, _ = fmt.Fprintf(tw, "%s\t%d\t%s\n", name, e.Advisories, e.Updated.UTC().Format(time.DateOnly))
+		newest := "-"
+		if !e.Updated.IsZero() {
+			newest = e.Updated.UTC().Format(time.DateOnly)
+		}
+		_, _ = fmt.Fprintf(tw, "%s\t%d\t%s\n", name, e.Advisories, newest)
 	}
 	return tw.Flush()
 }

@@ -65,23 +65,28 @@ func newScanning(ctx context.Context, cfg *configs.Config, log *zap.Logger, p *p
 		return nil, fmt.Errorf("%w (make a new one with 'sluice db update')", err)
 	}
 	s.index = store.Current()
-	s.openRecords(ctx)
-	return s, nil
+	return s, s.openRecords(ctx)
 }
 
-// openRecords opens the server's records if the data directory is there and
-// can be written to. Without them nothing is kept and nothing is blocked.
-func (s *scanning) openRecords(ctx context.Context) {
+// openRecords opens the server's records. Without a data directory, or with
+// one that cannot be written to, nothing is kept; but records that are there
+// hold the blocklist, so they must open.
+func (s *scanning) openRecords(ctx context.Context) error {
 	file := filepath.Join(s.cfg.Data, recordsFile)
 	if _, err := os.Stat(s.cfg.Data); errors.Is(err, fs.ErrNotExist) {
-		return
+		return nil
 	}
+	_, missing := os.Stat(file)
 	db, err := records.Open(ctx, file, s.log)
-	if err != nil {
-		s.log.Warn("records not opened: no layer is taken from them, and no blocklist", zap.Error(err))
-		return
+	switch {
+	case err == nil:
+		s.db = db
+	case errors.Is(missing, fs.ErrNotExist):
+		s.log.Warn("the data directory cannot be written to: layers that are read are not kept", zap.Error(err))
+	default:
+		return err
 	}
-	s.db = db
+	return nil
 }
 
 func (s *scanning) close() error {

@@ -153,7 +153,7 @@ func serverOptions(cfg *configs.Config) (proxy.Options, error) {
 		Listen: cfg.Listen, OpsListen: cfg.Ops.Listen, OpsToken: string(token),
 		TLSCert: cfg.TLS.Cert, TLSKey: cfg.TLS.Key, Data: cfg.Data,
 		NoDockerConfig: cfg.DockerConfig == "none", DefaultUpstream: cfg.Default, LocalPrefix: cfg.LocalPrefix,
-		Hold: time.Duration(cfg.Release.Hold), TagTTL: time.Duration(cfg.TagTTL), StaleIfError: time.Duration(cfg.StaleIfError),
+		Hold: time.Duration(cfg.Release.Hold), Stream: cfg.Release.Stream, TagTTL: time.Duration(cfg.TagTTL), StaleIfError: time.Duration(cfg.StaleIfError),
 		AnalysisTimeout: time.Duration(cfg.Analysis.Timeout), MaxAge: time.Duration(cfg.Advisories.MaxAge),
 		WhenMissing: missing, Drain: time.Duration(cfg.Shutdown.Drain),
 		PolicyFile: cfg.Policy.File,

@@ -10,7 +10,7 @@ import (
 // device tells file systems apart.
 func device(info fs.FileInfo) uint64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return uint64(st.Dev) //nolint:unconvert // its type differs between systems
+		return uint64(st.Dev) // its type differs between systems
 	}
 	return 0
 }

@@ -94,7 +94,7 @@ func oneLayer(l *analyzer.Layer, want platform) (*Target, error) {
 
 // dirWriter writes a directory as a tar stream.
 type dirWriter struct {
-	ctx    context.Context //nolint:containedctx // of one walk
+	ctx    context.Context
 	root   *os.Root
 	tw     *tar.Writer
 	missed []analyzer.Incomplete // what could not be read

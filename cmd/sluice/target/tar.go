@@ -43,15 +43,13 @@ func openTar(ctx context.Context, name, tempDir string) (*archive, error) {
 		return nil, err
 	}
 	a := &archive{f: f, entries: map[string]entry{}}
-	if err := a.decompress(ctx, tempDir); err == nil {
+	if err = a.decompress(ctx, tempDir); err == nil {
 		err = a.index(ctx)
-		if err == nil {
-			return a, nil
-		}
-		return nil, errors.Join(err, a.Close())
-	} else {
+	}
+	if err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
+	return a, nil
 }
 
 // decompress replaces a compressed file by a temporary one.
@@ -162,7 +160,7 @@ func (a *archive) Close() error {
 
 // interruptedReader ends when ctx does.
 type interruptedReader struct {
-	ctx context.Context //nolint:containedctx // of one copy
+	ctx context.Context
 	r   io.Reader
 }
 
