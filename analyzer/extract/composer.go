@@ -7,9 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
-
-	packageurl "github.com/package-url/packageurl-go"
 
 	"github.com/sluiceproxy/sluice/analyzer"
 )
@@ -47,13 +44,6 @@ func parseComposer(_ context.Context, _ *Session, p string, c Content) ([]analyz
 		found[[2]string{d.Name, d.Version}] = true
 	}
 	return sorted(found, func(name, version string) analyzer.Package {
-		ns, base, _ := strings.Cut(name, "/")
-		if base == "" {
-			ns, base = "", name
-		}
-		return analyzer.Package{
-			Type: "composer", Name: name, Version: version, Ecosystem: "Packagist", Path: p,
-			PURL: packageurl.NewPackageURL("composer", ns, base, version, nil, "").ToString(),
-		}
+		return analyzer.Package{Type: "composer", Name: name, Version: version, Ecosystem: "Packagist", Path: p, PURL: pathPURL("composer", name, version)}
 	}), errors.Join(errs...)
 }

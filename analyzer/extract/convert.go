@@ -10,6 +10,7 @@ import (
 	apkmeta "github.com/google/osv-scalibr/extractor/filesystem/os/apk/metadata"
 	dpkgmeta "github.com/google/osv-scalibr/extractor/filesystem/os/dpkg/metadata"
 	"github.com/google/osv-scalibr/extractor/filesystem/osv"
+	packageurl "github.com/package-url/packageurl-go"
 
 	"github.com/sluiceproxy/sluice/analyzer"
 )
@@ -56,8 +57,11 @@ func convert(in []*extractor.Package, p string) []analyzer.Package {
 			if pkg.Name == "go" {
 				pkg.Name = "stdlib" // the name in the Go vulnerability database
 			}
-			pkg.PURL = golangPURL(pkg.Name, pkg.Version)
-		} else if pkg.Ecosystem != "" {
+		}
+		switch {
+		case pkg.Type == "golang" || pkg.Type == "npm": // scalibr's npm purl names its own metadata
+			pkg.PURL = pathPURL(pkg.Type, pkg.Name, pkg.Version)
+		case pkg.Ecosystem != "":
 			pkg.PURL = sp.PURL().String()
 		}
 		out = append(out, pkg)
@@ -86,5 +90,15 @@ func developmentOnly(sp *extractor.Package) bool {
 
 // innerPath is the location of a file within an archive, as shown to people.
 func innerPath(outer, name string) string {
-	return path.Join(outer, path.Clean("/"+name))
+	return path.Join(outer, path.Clean("/" + name)[1:])
+}
+
+// pathPURL writes the purl of a package whose name is a path: all but its last
+// element is the namespace (purl specification, types golang, npm, composer).
+func pathPURL(purlType, name, version string) string {
+	ns, base := "", name
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		ns, base = name[:i], name[i+1:]
+	}
+	return packageurl.NewPackageURL(purlType, ns, base, version, nil, "").ToString()
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -193,6 +194,7 @@ func (s *Session) File(ctx context.Context, p string, head []byte, c Content) (R
 		}
 		res.Packages = append(res.Packages, pkgs...)
 	}
+	textual(&res)
 	return res, nil
 }
 
@@ -206,7 +208,22 @@ func (s *Session) Finish(ctx context.Context) (Result, *analyzer.OSRelease, erro
 	if err != nil {
 		return Result{}, nil, err
 	}
+	textual(&res)
 	return res, s.release.best(), nil
+}
+
+// textual replaces bytes that are not UTF-8: results are kept as JSON, and must
+// be the same when they come back.
+func textual(res *Result) {
+	for i := range res.Packages {
+		p := &res.Packages[i]
+		for _, s := range []*string{&p.Name, &p.Version, &p.Source, &p.SourceVersion, &p.Arch, &p.Modularity, &p.PURL, &p.Inner} {
+			*s = strings.ToValidUTF8(*s, "\uFFFD")
+		}
+	}
+	for i := range res.Problems {
+		res.Problems[i].Reason = strings.ToValidUTF8(res.Problems[i].Reason, "\uFFFD")
+	}
 }
 
 // Close removes the session's temporary files.

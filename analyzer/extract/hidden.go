@@ -7,8 +7,10 @@ import (
 )
 
 // databases are the places of package databases, which a link can move.
-func databases() []string {
-	return append(rpmDirs[:], "lib/apk/db/installed", "usr/lib/apk/db/installed", "var/lib/apk/db/installed", "var/lib/dpkg/status", path.Clean(statusDir))
+var databases = [...]string{
+	"var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm",
+	"lib/apk/db/installed", "usr/lib/apk/db/installed", "var/lib/apk/db/installed",
+	"var/lib/dpkg/status", "var/lib/dpkg/status.d",
 }
 
 // HiddenBy reports whether a symbolic link at p to target, both clean and
@@ -18,10 +20,9 @@ func (e *Extractor) HiddenBy(p, target string) bool {
 	if e.WantsPath(p) && !e.WantsPath(target) {
 		return true
 	}
-	known := databases()
-	for _, db := range known {
+	for _, db := range databases {
 		rest, ok := strings.CutPrefix(db, p)
-		if ok && (rest == "" || rest[0] == '/') && !slices.Contains(known, path.Join(target, rest)) {
+		if ok && (rest == "" || rest[0] == '/') && !slices.Contains(databases[:], path.Join(target, rest)) {
 			return true
 		}
 	}

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	packageurl "github.com/package-url/packageurl-go"
-
 	"github.com/sluiceproxy/sluice/analyzer"
 )
 
@@ -85,25 +83,8 @@ func parseNPMLock(_ context.Context, _ *Session, p string, c Content) ([]analyze
 		walk(lock.Dependencies)
 	}
 	return sorted(found, func(name, version string) analyzer.Package {
-		ns, base := "", name
-		if i := strings.IndexByte(name, '/'); i > 0 {
-			ns, base = name[:i], name[i+1:]
-		}
-		return analyzer.Package{
-			Type: "npm", Name: name, Version: version, Ecosystem: "npm", Path: p,
-			PURL: packageurl.NewPackageURL("npm", ns, base, version, nil, "").ToString(),
-		}
+		return analyzer.Package{Type: "npm", Name: name, Version: version, Ecosystem: "npm", Path: p, PURL: pathPURL("npm", name, version)}
 	}), errors.Join(errs...)
-}
-
-// golangPURL writes the purl of a module; its namespace is all but the last
-// element of its path (purl specification, type golang).
-func golangPURL(name, version string) string {
-	ns, base := "", name
-	if i := strings.LastIndexByte(name, '/'); i >= 0 {
-		ns, base = name[:i], name[i+1:]
-	}
-	return packageurl.NewPackageURL("golang", ns, base, version, nil, "").ToString()
 }
 
 func sorted(found map[[2]string]bool, f func(name, version string) analyzer.Package) []analyzer.Package {

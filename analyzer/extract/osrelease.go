@@ -87,6 +87,7 @@ func (r *releases) best() *analyzer.OSRelease {
 
 // parseRelease reads one release file; nil where it names no distribution.
 func parseRelease(p string, b []byte) *analyzer.OSRelease {
+	b = bytes.ToValidUTF8(b, []byte("\uFFFD"))
 	if !strings.Contains(path.Base(p), "os-release") {
 		v, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
 		if v = strings.TrimSpace(v); v == "" {

@@ -12,9 +12,6 @@ import (
 	"strconv"
 	"strings"
 
-	rpmdb "github.com/erikvarga/go-rpmdb/pkg"
-	_ "modernc.org/sqlite" // the driver with which rpmdb opens rpmdb.sqlite
-
 	"github.com/sluiceproxy/sluice/analyzer"
 )
 
@@ -31,10 +28,14 @@ func isRPM(p string) bool {
 	return slices.Contains(rpmNames[:], path.Base(p)) && slices.Contains(rpmDirs[:], path.Dir(p))
 }
 
-// rpmFiles are the rpm databases of a layer. The library wants real files, and
-// SQLite its log beside the database, so they are copied to a directory and
-// read at the end of the layer. This is the library under scalibr's extractor,
-// used without it because the extractor drops the module label.
+// rpmFiles are the rpm databases of a layer. SQLite wants real files, and its
+// log beside the database, so they are copied to a directory and read at the
+// end of the layer.
+//
+// They are read by own code (rpmdb.go, rpmheader.go). The library under
+// scalibr's extractor takes the end of a damaged SQLite database for its end,
+// panics on hostile BerkeleyDB pages in a goroutine where nobody can recover,
+// and scalibr drops the module label.
 type rpmFiles struct {
 	dir   string
 	files []string // paths in the image
@@ -99,46 +100,46 @@ func (r *rpmFiles) read(ctx context.Context) (Result, error) {
 	return res, nil
 }
 
+// listRPM reads one database. Whatever its parsers do wrong is an error.
 func listRPM(ctx context.Context, file, p string) (pkgs []analyzer.Package, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			pkgs, err = nil, fmt.Errorf("panic: %v", v)
 		}
 	}()
-	db, err := rpmdb.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	list, err := db.ListPackagesWithContext(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var errs []error
-	for _, in := range list {
-		if in.Name == "" || in.Version == "" {
-			errs = append(errs, fmt.Errorf("package %q has version %q", in.Name, in.Version))
-			continue
+	err = readRPM(ctx, file, func(blob []byte) error {
+		if len(pkgs) >= maxRPMs {
+			return fmt.Errorf("more than %d packages", maxRPMs)
 		}
-		pkgs = append(pkgs, rpmPackage(in, p))
-	}
-	return pkgs, errors.Join(errs...)
+		h, err := parseHeader(blob)
+		if err == nil && (h.name == "" || h.version == "") {
+			err = fmt.Errorf("package %q has version %q", h.name, h.version)
+		}
+		if err != nil {
+			if errs = append(errs, err); len(errs) > 10 {
+				return errors.New("and more")
+			}
+			return nil
+		}
+		pkgs = append(pkgs, h.pkg(p))
+		return nil
+	})
+	return pkgs, errors.Join(append(errs, err)...)
 }
 
-func rpmPackage(in *rpmdb.PackageInfo, p string) analyzer.Package {
-	pkg := analyzer.Package{
-		Type: "rpm", Name: in.Name, Version: in.Version + "-" + in.Release,
-		Arch: in.Arch, Modularity: in.Modularitylabel, Path: p,
-	}
-	evr := pkg.Version
-	if e := in.EpochNum(); e != 0 {
-		pkg.Version = strconv.Itoa(e) + ":" + pkg.Version
+// pkg is the package that a header describes, named by the database at p.
+func (h *header) pkg(p string) analyzer.Package {
+	evr := h.version + "-" + h.release
+	pkg := analyzer.Package{Type: "rpm", Name: h.name, Version: evr, Arch: h.arch, Modularity: h.modularity, Path: p}
+	if h.epoch != 0 {
+		pkg.Version = strconv.FormatUint(uint64(h.epoch), 10) + ":" + evr
 	}
 	// NAME-VERSION-RELEASE.src.rpm; the epoch of the source is not in it.
-	src := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(in.SourceRpm, ".rpm"), ".src"), ".nosrc")
+	src := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(h.source, ".rpm"), ".src"), ".nosrc")
 	if rel := strings.LastIndexByte(src, '-'); rel > 0 {
 		if ver := strings.LastIndexByte(src[:rel], '-'); ver > 0 {
-			if name := src[:ver]; name != in.Name {
+			if name := src[:ver]; name != h.name {
 				pkg.Source = name
 			}
 			if v := src[ver+1:]; v != evr {

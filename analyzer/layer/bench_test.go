@@ -130,8 +130,12 @@ func debianLayer(b *testing.B) string {
 		path  string
 		share int64 // of the layer's bytes, up to which it is packed
 	}{
-		{"/var/lib/dpkg/status", 1}, {"/etc/os-release", 1}, {"/usr/lib/os-release", 1},
-		{"/usr/share", 35}, {"/usr/bin", 50}, {"/usr/lib", 100},
+		{"/var/lib/dpkg/status", 1},
+		{"/etc/os-release", 1},
+		{"/usr/lib/os-release", 1},
+		{"/usr/share", 35},
+		{"/usr/bin", 50},
+		{"/usr/lib", 100},
 	} {
 		p.limit = benchBytes / 100 * root.share
 		if err := filepath.WalkDir(root.path, p.add); err != nil {

@@ -102,7 +102,8 @@ func (w *walk) walk(ctx context.Context, tr *tar.Reader) (end bool, err error) {
 		if err := w.entry(ctx, h, tr); errors.Is(err, errLimit) {
 			return false, nil
 		} else if errors.Is(err, io.ErrUnexpectedEOF) {
-			w.miss(h.Name, "tar: "+err.Error())
+			p, _ := clean(h.Name)
+			w.miss(p, "tar: "+err.Error())
 			return false, nil
 		} else if err != nil {
 			return false, err
@@ -344,7 +345,7 @@ func (w *walk) miss(p, reason string) {
 		w.more++
 		return
 	}
-	w.incomplete = append(w.incomplete, analyzer.Incomplete{Path: p, Reason: strings.ToValidUTF8(reason, "\uFFFD")})
+	w.incomplete = append(w.incomplete, analyzer.Incomplete{Path: p, Reason: reason})
 }
 
 // layer puts the results of both goroutines together.

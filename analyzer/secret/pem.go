@@ -28,7 +28,9 @@ func pemAt(text []byte, hint int) (match, bool) {
 		return match{}, false
 	}
 	label := string(rest[:n])
-	if !strings.HasSuffix(label, "PRIVATE KEY") && label != "PGP PRIVATE KEY BLOCK" {
+	switch label {
+	case "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY", "OPENSSH PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "PGP PRIVATE KEY BLOCK":
+	default:
 		return match{}, false
 	}
 	body := rest[n+len("-----"):]

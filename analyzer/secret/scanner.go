@@ -49,8 +49,10 @@ func Skip(p string) bool {
 	}
 	// The rest are in a directory with the version in its name.
 	for _, d := range [...]struct{ before, after string }{
-		{"usr/lib/python", "test/"}, {"usr/local/lib/python", "test/"},
-		{"usr/lib/go-", "src/crypto/"}, {"usr/share/go-", "src/crypto/"},
+		{"usr/lib/python", "test/"},
+		{"usr/local/lib/python", "test/"},
+		{"usr/lib/go-", "src/crypto/"},
+		{"usr/share/go-", "src/crypto/"},
 	} {
 		if rest, ok := strings.CutPrefix(p, d.before); ok {
 			_, rest, _ = strings.Cut(rest, "/")
