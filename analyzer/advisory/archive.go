@@ -32,20 +32,14 @@ func readArchive(ctx context.Context, f *os.File, limits Limits, take func(data 
 	if len(z.File) > limits.Records {
 		return fmt.Errorf("%d records, more than the limit of %d", len(z.File), limits.Records)
 	}
+	records, err := listRecords(z, limits, uint64(info.Size()))
+	if err != nil {
+		return err
+	}
 	var buf []byte
-	var text, packed uint64
-	count := 0
-	for _, e := range z.File {
-		if err := ctx.Err(); err != nil {
+	for _, e := range records {
+		if ctx.Err() != nil {
 			return context.Cause(ctx)
-		}
-		if strings.HasSuffix(e.Name, "/") && e.UncompressedSize64 == 0 && safeName(strings.TrimSuffix(e.Name, "/")) {
-			continue
-		}
-		text += e.UncompressedSize64
-		packed += e.CompressedSize64
-		if err := checkEntry(e, limits, text, packed, uint64(info.Size())); err != nil {
-			return fmt.Errorf("entry %.100q: %w", e.Name, err)
 		}
 		buf, err = readEntry(e, buf[:0])
 		if err == nil {
@@ -54,12 +48,30 @@ func readArchive(ctx context.Context, f *os.File, limits Limits, take func(data 
 		if err != nil {
 			return fmt.Errorf("entry %.100q: %w", e.Name, err)
 		}
-		count++
-	}
-	if count == 0 {
-		return errors.New("no records")
 	}
 	return nil
+}
+
+// listRecords checks all that an archive's directory says before anything of it
+// is read, and returns the entries without folders.
+func listRecords(z *zip.Reader, limits Limits, size uint64) ([]*zip.File, error) {
+	var text, packed uint64
+	records := z.File[:0]
+	for _, e := range z.File {
+		if folder, ok := strings.CutSuffix(e.Name, "/"); ok && e.UncompressedSize64 == 0 && safeName(folder) {
+			continue
+		}
+		text += e.UncompressedSize64
+		packed += e.CompressedSize64
+		if err := checkEntry(e, limits, text, packed, size); err != nil {
+			return nil, fmt.Errorf("entry %.100q: %w", e.Name, err)
+		}
+		records = append(records, e)
+	}
+	if len(records) == 0 {
+		return nil, errors.New("no records")
+	}
+	return records, nil
 }
 
 // checkEntry refuses what no export holds. The sizes are the archive's own

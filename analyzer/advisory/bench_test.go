@@ -236,8 +236,11 @@ func BenchmarkMatch(b *testing.B) {
 		name string
 		pkgs []analyzer.Package
 	}{
-		{"alma9", image(b, x, "AlmaLinux:9", 400)}, {"alpine", image(b, x, "Alpine:v3.11", 400)},
-		{"debian", image(b, x, "Debian:11", 400)}, {"mixed", mixed}, {"pypi", image(b, x, "PyPI", 400)},
+		{"alma9", image(b, x, "AlmaLinux:9", 400)},
+		{"alpine", image(b, x, "Alpine:v3.11", 400)},
+		{"debian", image(b, x, "Debian:11", 400)},
+		{"mixed", mixed},
+		{"pypi", image(b, x, "PyPI", 400)},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			b.ReportAllocs()

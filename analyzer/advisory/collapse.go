@@ -15,16 +15,19 @@ func dedupe(in []found) []found {
 		return in
 	}
 	at := make(map[string]int, len(in))
-	out := in[:0]
-	for _, f := range in {
-		if i, ok := at[f.Advisory]; ok {
-			merge(&out[i].Finding, &f.Finding)
+	n := 0
+	for j := range in {
+		if i, ok := at[in[j].Advisory]; ok {
+			merge(in[i].Finding, in[j].Finding)
 			continue
 		}
-		at[f.Advisory] = len(out)
-		out = append(out, f)
+		at[in[j].Advisory] = n
+		if n != j {
+			in[n] = in[j]
+		}
+		n++
 	}
-	return out
+	return in[:n]
 }
 
 // collapse makes one finding of those that one vulnerability of a language's
@@ -64,10 +67,10 @@ func collapse(in []found) []found {
 		for j := i + 1; j < len(in); j++ {
 			if group[j] == i {
 				other := in[j]
-				if a, b := quality(&best.Finding), quality(&other.Finding); b > a || (b == a && other.Advisory < best.Advisory) {
+				if a, b := quality(best.Finding), quality(other.Finding); b > a || (b == a && other.Advisory < best.Advisory) {
 					best, other = other, best
 				}
-				merge(&best.Finding, &other.Finding)
+				merge(best.Finding, other.Finding)
 			}
 		}
 		out = append(out, best)
@@ -113,18 +116,34 @@ func merge(f, other *analyzer.Finding) {
 	}
 }
 
-func sortFindings(all []analyzer.Finding) {
+// sortFindings returns all in the order that Match promises.
+func sortFindings(all []*analyzer.Finding) []analyzer.Finding {
+	if len(all) == 0 {
+		return nil
+	}
 	kev := func(f *analyzer.Finding) int {
 		if f.KEV {
 			return 0
 		}
 		return 1
 	}
-	slices.SortFunc(all, func(a, b analyzer.Finding) int {
-		return cmp.Or(
-			cmp.Compare(b.Severity, a.Severity), cmp.Compare(kev(&a), kev(&b)),
-			cmp.Compare(a.Advisory, b.Advisory), comparePackages(&a.Package, &b.Package), cmp.Compare(a.Source, b.Source))
+	slices.SortFunc(all, func(a, b *analyzer.Finding) int {
+		if n := cmp.Compare(b.Severity, a.Severity); n != 0 {
+			return n
+		}
+		if n := cmp.Compare(kev(a), kev(b)); n != 0 {
+			return n
+		}
+		if n := cmp.Compare(a.Advisory, b.Advisory); n != 0 {
+			return n
+		}
+		return cmp.Or(comparePackages(&a.Package, &b.Package), cmp.Compare(a.Source, b.Source))
 	})
+	sorted := make([]analyzer.Finding, len(all))
+	for i, f := range all {
+		sorted[i] = *f
+	}
+	return sorted
 }
 
 func sortUndecided(all []analyzer.Undecided) {

@@ -28,6 +28,7 @@
 //     whole update: to drop it silently would be to pass what it names.
 //     Withdrawn records are left out.
 //
-// The rules of matching are in match.go, module.go and ecosystem.go, those of
-// version order in version.go, those of severity in rating.go.
+// The rules of matching are in match.go, judge.go, module.go and ecosystem.go;
+// of what a record means in record.go, of version order in version.go, of
+// severity in rating.go, of what becomes one finding in collapse.go.
 package advisory

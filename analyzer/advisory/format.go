@@ -274,6 +274,11 @@ func (d *decoder) byte() byte {
 }
 
 func (d *decoder) uvarint() uint64 {
+	if len(d.rest) > 0 && d.rest[0] < 0x80 {
+		v := uint64(d.rest[0])
+		d.rest = d.rest[1:]
+		return v
+	}
 	var v uint64
 	for shift := 0; shift < 64; shift += 7 {
 		b := d.byte()

@@ -3,7 +3,6 @@ package advisory
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 
 	"github.com/package-url/packageurl-go"
@@ -30,8 +29,7 @@ func (x *Index) Lookup(purl string) ([]analyzer.Finding, error) {
 	if !x.acquire() {
 		return nil, ErrClosed
 	}
-	defer runtime.KeepAlive(x)
-	defer x.release()
+	defer x.leave()
 	p, ecosystems, err := x.target(&u)
 	if err != nil {
 		return nil, fmt.Errorf("lookup %s: %w", purl, err)
@@ -49,15 +47,14 @@ func (x *Index) Lookup(purl string) ([]analyzer.Finding, error) {
 			return nil, fmt.Errorf("lookup %s: %w", purl, err)
 		}
 	}
-	sortFindings(m.out.Findings)
-	if len(m.out.Undecided) > 0 {
+	if len(m.undecided) > 0 {
 		var gaps []string
-		for _, g := range m.out.Undecided {
+		for _, g := range m.undecided {
 			gaps = append(gaps, g.Advisory+" ("+g.Reason+")")
 		}
 		err = fmt.Errorf("lookup %s: %w: %s", purl, ErrUndecided, strings.Join(gaps, ", "))
 	}
-	return m.out.Findings, err
+	return sortFindings(m.all), err
 }
 
 // target reads a package URL as a package and the ecosystems to look in.

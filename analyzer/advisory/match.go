@@ -3,7 +3,6 @@ package advisory
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"strings"
 
 	"github.com/sluiceproxy/sluice/analyzer"
@@ -32,8 +31,7 @@ func (x *Index) Match(ctx context.Context, pkgs []analyzer.Package) (analyzer.Ma
 	if !x.acquire() {
 		return analyzer.Matches{}, ErrClosed
 	}
-	defer runtime.KeepAlive(x)
-	defer x.release()
+	defer x.leave()
 	m := &matching{index: x, gaps: make(map[string]bool)}
 	for i := range pkgs {
 		if err := ctx.Err(); err != nil {
@@ -43,18 +41,18 @@ func (x *Index) Match(ctx context.Context, pkgs []analyzer.Package) (analyzer.Ma
 			return analyzer.Matches{}, fmt.Errorf("match %s: %w", pkgs[i].Name, err)
 		}
 	}
-	sortFindings(m.out.Findings)
-	sortUndecided(m.out.Undecided)
-	return m.out, nil
+	sortUndecided(m.undecided)
+	return analyzer.Matches{Findings: sortFindings(m.all), Undecided: m.undecided}, nil
 }
 
 // matching is the state of one Match or Lookup.
 type matching struct {
-	index   *Index
-	gaps    map[string]bool
-	scratch scratch
-	found   []found // of one package
-	out     analyzer.Matches
+	index     *Index
+	gaps      map[string]bool
+	scratch   scratch
+	found     []found // of one package
+	all       []*analyzer.Finding
+	undecided []analyzer.Undecided
 }
 
 func (m *matching) add(p *analyzer.Package) error {
@@ -88,14 +86,15 @@ func (m *matching) gap(typ, eco, reason string) {
 		return
 	}
 	m.gaps[key] = true
-	m.out.Undecided = append(m.out.Undecided, analyzer.Undecided{
+	m.undecided = append(m.undecided, analyzer.Undecided{
 		Package: analyzer.Package{Type: typ, Ecosystem: eco}, Reason: reason,
 	})
 }
 
-// found is a finding with what collapse needs.
+// found is a finding with what collapse needs. Findings are large, so they are
+// moved by reference until the result is put together.
 type found struct {
-	analyzer.Finding
+	*analyzer.Finding
 	same []string // ids that the record itself calls aliases
 }
 
@@ -128,7 +127,7 @@ func (m *matching) keep(p *analyzer.Package) {
 		all = collapse(all)
 	}
 	for i := range all {
-		m.out.Findings = append(m.out.Findings, all[i].Finding)
+		m.all = append(m.all, all[i].Finding)
 	}
 }
 
@@ -163,7 +162,7 @@ func (m *matching) weigh(group []posting, in *installed, p *analyzer.Package) er
 		}
 	}
 	if j.outcome == outcomeUndecided {
-		m.out.Undecided = append(m.out.Undecided, analyzer.Undecided{Advisory: a.ID, Package: *p, Reason: j.reason})
+		m.undecided = append(m.undecided, analyzer.Undecided{Advisory: a.ID, Package: *p, Reason: j.reason})
 		return nil
 	}
 	m.found = append(m.found, found{finding(&a, &j, p), a.same})
@@ -210,8 +209,8 @@ func sameModularity(modular bool, group []posting) []posting {
 
 // finding puts together what the caller gets. Fixed is cloned because it is a
 // part of the key's whole block.
-func finding(a *storedAdvisory, j *judgement, p *analyzer.Package) analyzer.Finding {
-	f := analyzer.Finding{
+func finding(a *storedAdvisory, j *judgement, p *analyzer.Package) *analyzer.Finding {
+	f := &analyzer.Finding{
 		Advisory: a.ID, Aliases: a.Aliases, Class: a.Class,
 		Severity: a.Severity, Score: a.Score, Vector: a.Vector, KEV: a.KEV,
 		Fixed: strings.Clone(j.fixed), Summary: a.Summary, Published: a.Published,

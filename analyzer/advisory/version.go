@@ -136,7 +136,22 @@ func isAlpha(c byte) bool        { return (c|0x20)-'a' < 26 }
 func isAlphanumeric(c byte) bool { return isDigit(c) || isAlpha(c) }
 
 // leadDigits is the number of digits at the front of s.
-func leadDigits(s string) int { return span(s, isDigit) }
+func leadDigits(s string) int {
+	n := 0
+	for n < len(s) && isDigit(s[n]) {
+		n++
+	}
+	return n
+}
+
+// leadLetters is the number of letters at the front of s.
+func leadLetters(s string) int {
+	n := 0
+	for n < len(s) && isAlpha(s[n]) {
+		n++
+	}
+	return n
+}
 
 // span is the number of bytes of a class at the front of s.
 func span(s string, class func(byte) bool) int {
@@ -177,7 +192,12 @@ const maxVersion = 512
 
 // compareNumbers compares two runs of digits of any length.
 func compareNumbers(a, b string) int {
-	a, b = strings.TrimLeft(a, "0"), strings.TrimLeft(b, "0")
+	for a != "" && a[0] == '0' {
+		a = a[1:]
+	}
+	for b != "" && b[0] == '0' {
+		b = b[1:]
+	}
 	if len(a) != len(b) {
 		return sign(len(a) - len(b))
 	}

@@ -94,7 +94,7 @@ func parseRPM(s string) (rpmVersion, error) {
 			return rpmVersion{}, errVersion
 		}
 	}
-	if v.version == "" || strings.IndexAny(v.version, "0123456789") < 0 {
+	if v.version == "" || !strings.ContainsAny(v.version, "0123456789") {
 		return rpmVersion{}, errVersion
 	}
 	return v, nil
@@ -132,21 +132,16 @@ func compareRPMPart(a, b string) int {
 		if a == "" || b == "" {
 			break
 		}
-		class := isAlpha
+		var i, j, n int
 		if isDigit(a[0]) {
-			class = isDigit
-		}
-		i, j := span(a, class), span(b, class)
-		if j == 0 { // different kinds: the number is newer
-			if isDigit(a[0]) {
-				return 1
+			if i, j = leadDigits(a), leadDigits(b); j == 0 {
+				return 1 // a number is newer than a word
 			}
-			return -1
-		}
-		n := 0
-		if isDigit(a[0]) {
 			n = compareNumbers(a[:i], b[:j])
 		} else {
+			if i, j = leadLetters(a), leadLetters(b); j == 0 {
+				return -1
+			}
 			n = strings.Compare(a[:i], b[:j])
 		}
 		if n != 0 {
