@@ -22,7 +22,7 @@ import (
 const maxConfig = 8 << 20
 
 // mergeRevision changes with what is made of the layers.
-const mergeRevision = "merge1"
+const mergeRevision = "merge2"
 
 // Options are the parts of an Analyzer.
 type Options struct {
@@ -68,7 +68,7 @@ func (a *Analyzer) Revision() string { return a.scanner.Revision() + "+" + merge
 func (a *Analyzer) Inventory(ctx context.Context, img Image) (*Inventory, error) {
 	inv := &Inventory{
 		Revision: a.Revision(), Manifest: img.Manifest.Digest, Config: img.Config.Digest,
-		URLs: img.URLs, Layers: make([]LayerSummary, len(img.Layers)),
+		URLs: img.URLs, Layers: make([]LayerSummary, len(img.Layers)), ArtifactType: artifactType(img),
 	}
 	layers := make([]*Layer, len(img.Layers))
 	var config *ocispec.Image
@@ -168,7 +168,7 @@ func compare(desc ocispec.Descriptor, dgst godigest.Digest, size int64) error {
 // another caller has begun, or from its own.
 func (a *Analyzer) layer(ctx context.Context, img Image, desc ocispec.Descriptor) (*Layer, error) {
 	if !isLayer(desc.MediaType) {
-		return a.unsupported(ctx, img, desc)
+		return a.unread(ctx, img, desc)
 	}
 	if a.cache != nil {
 		l, ok, err := a.cache.Layer(ctx, desc.Digest, a.scanner.Revision())
@@ -218,9 +218,9 @@ func (a *Analyzer) scan(ctx context.Context, img Image, desc ocispec.Descriptor)
 	return l, nil
 }
 
-// unsupported compares a blob that is not a file system's layer with its
-// descriptor, and says that nobody looked inside.
-func (a *Analyzer) unsupported(ctx context.Context, img Image, desc ocispec.Descriptor) (*Layer, error) {
+// unread compares a blob that is not a file system's layer with its descriptor.
+// In an image it says that nobody looked inside.
+func (a *Analyzer) unread(ctx context.Context, img Image, desc ocispec.Descriptor) (*Layer, error) {
 	r, err := img.Open(ctx, desc)
 	if err != nil {
 		return nil, err
@@ -231,10 +231,50 @@ func (a *Analyzer) unsupported(ctx context.Context, img Image, desc ocispec.Desc
 	if err != nil {
 		return nil, err
 	}
-	return &Layer{
-		Digest: h.Digest(), Size: n,
-		Incomplete: []Incomplete{{Layer: desc.Digest, Reason: fmt.Sprintf("layer of media type %q is not supported", desc.MediaType)}},
-	}, compare(desc, h.Digest(), n)
+	l := &Layer{Digest: h.Digest(), Size: n}
+	if artifactType(img) == "" {
+		l.Incomplete = []Incomplete{{Layer: desc.Digest, Reason: fmt.Sprintf("layer of media type %q is not supported", desc.MediaType)}}
+	}
+	return l, compare(desc, h.Digest(), n)
+}
+
+// artifactType names the kind of an artifact that no container runtime can run:
+// a manifest without any file system layer, whose config is not an image config
+// (OCI image-spec 1.1, manifest.md, "Guidelines for Artifact Usage"), or that
+// holds signatures or documents only, which cosign packs under an image config.
+// It is "" for an image, also for one with layers that nobody can read.
+func artifactType(img Image) string {
+	documents := len(img.Layers) > 0
+	for _, l := range img.Layers {
+		if isLayer(l.MediaType) {
+			return ""
+		}
+		documents = documents && isDocument(l.MediaType)
+	}
+	switch {
+	case isImageConfig(img.Config.MediaType) && !documents:
+		return ""
+	case img.ArtifactType != "":
+		return img.ArtifactType
+	case !isImageConfig(img.Config.MediaType) && img.Config.MediaType != ocispec.MediaTypeEmptyJSON && img.Config.MediaType != "":
+		return img.Config.MediaType
+	case documents:
+		return img.Layers[0].MediaType
+	}
+	return "unknown"
+}
+
+// isDocument knows the media types of signatures, attestations and SBOMs
+// (cosign's specifications, in-toto, SPDX, CycloneDX).
+func isDocument(mediaType string) bool {
+	switch mediaType {
+	case "application/vnd.dev.cosign.simplesigning.v1+json", "application/vnd.dsse.envelope.v1+json",
+		"application/vnd.in-toto+json", "application/vnd.dev.sigstore.bundle.v0.3+json",
+		"text/spdx", "text/spdx+json", "text/spdx+xml", "application/spdx+json",
+		"application/vnd.cyclonedx+json", "application/vnd.cyclonedx+xml", "application/vnd.syft+json":
+		return true
+	}
+	return false
 }
 
 func isImageConfig(mediaType string) bool {
@@ -270,6 +310,9 @@ func brokenChain(descs []ocispec.Descriptor, layers []*Layer, config *ocispec.Im
 		return ""
 	}
 	want := config.RootFS.DiffIDs
+	if !slices.ContainsFunc(descs, func(d ocispec.Descriptor) bool { return isLayer(d.MediaType) }) && len(want) == 0 {
+		return "" // a signature of cosign's: an image config without a file system
+	}
 	if len(want) != len(layers) {
 		return fmt.Sprintf("the manifest has %d layers, the config lists %d diffIDs", len(layers), len(want))
 	}

@@ -105,7 +105,7 @@ func TestInventory(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Inventory{
-		Revision: "test+merge1", Manifest: img.Manifest.Digest, Config: img.Config.Digest, Platform: "linux/arm64/v8",
+		Revision: "test+merge2", Manifest: img.Manifest.Digest, Config: img.Config.Digest, Platform: "linux/arm64/v8",
 		Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), User: "app", URLs: img.URLs, Secrets: []Secret{},
 		Packages: []Package{
 			{Type: "npm", Name: "one", Version: "1", Path: "one", Layer: diffID("one")},
@@ -123,11 +123,12 @@ func TestInventory(t *testing.T) {
 // TestDescriptors has every way in which bytes and descriptors disagree.
 func TestDescriptors(t *testing.T) {
 	for _, tt := range []struct {
-		name   string
-		change func(*testImage)
-		err    string // part of the error
-		broken string // part of DiffIDBroken
-		miss   string // part of an Incomplete reason
+		name     string
+		change   func(*testImage)
+		err      string // part of the error
+		broken   string // part of DiffIDBroken
+		miss     string // part of an Incomplete reason
+		artifact string
 	}{
 		{name: "sound", change: func(*testImage) {}},
 		{name: "no layers", change: func(ti *testImage) {
@@ -161,6 +162,33 @@ func TestDescriptors(t *testing.T) {
 			for i := range ti.Layers {
 				ti.Layers[i].MediaType = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 			}
+		}, artifact: "unknown"},
+		{name: "chart", change: func(ti *testImage) {
+			ti.Config.MediaType = "application/vnd.cncf.helm.config.v1+json"
+			for i := range ti.Layers {
+				ti.Layers[i].MediaType = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
+			}
+		}, artifact: "application/vnd.cncf.helm.config.v1+json"},
+		{name: "artifact with its type", change: func(ti *testImage) {
+			ti.ArtifactType = "application/vnd.acme.thing"
+			ti.Config.MediaType = ocispec.MediaTypeEmptyJSON
+			ti.Layers = ti.Layers[:0]
+		}, artifact: "application/vnd.acme.thing"},
+		{name: "signature under an image config", change: func(ti *testImage) {
+			ti.setConfig([]byte(`{"rootfs":{"type":"layers","diff_ids":[]}}`))
+			for i := range ti.Layers {
+				ti.Layers[i].MediaType = "application/vnd.dev.cosign.simplesigning.v1+json"
+			}
+		}, artifact: "application/vnd.dev.cosign.simplesigning.v1+json"},
+		{name: "an artifact's type does not hide a file system", change: func(ti *testImage) {
+			ti.ArtifactType = "application/vnd.acme.thing"
+			ti.Config.MediaType = "application/vnd.acme+json"
+		}, broken: "not an image config"},
+		{name: "an artifact's type does not hide unknown layers of an image", change: func(ti *testImage) {
+			ti.ArtifactType = "application/vnd.acme.thing"
+			for i := range ti.Layers {
+				ti.Layers[i].MediaType = ocispec.MediaTypeImageLayerGzip + "+encrypted"
+			}
 		}, miss: "not supported"},
 		{name: "file systems under an unknown config", change: func(ti *testImage) { ti.Config.MediaType = "application/vnd.acme+json" }, broken: "not an image config"},
 	} {
@@ -176,6 +204,9 @@ func TestDescriptors(t *testing.T) {
 			}
 			if err != nil {
 				t.Fatal(err)
+			}
+			if inv.ArtifactType != tt.artifact {
+				t.Errorf("artifact type %q, want %q", inv.ArtifactType, tt.artifact)
 			}
 			if (tt.broken == "") != (inv.DiffIDBroken == "") || !strings.Contains(inv.DiffIDBroken, tt.broken) {
 				t.Errorf("DiffIDBroken = %q, want %q", inv.DiffIDBroken, tt.broken)

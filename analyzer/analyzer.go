@@ -31,6 +31,8 @@ type Image struct {
 	Config   ocispec.Descriptor
 	Layers   []ocispec.Descriptor
 	URLs     []string // external addresses in its descriptors
+	// ArtifactType is the manifest's artifactType, "" where it has none.
+	ArtifactType string
 	// Open returns the stored bytes of the config or of a layer. The bytes need
 	// not be verified yet: the Analyzer compares every digest itself.
 	Open func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)

@@ -100,7 +100,8 @@ type Inventory struct {
 	Revision     string          `json:"revision"` // of the analyzer that made it
 	Manifest     godigest.Digest `json:"manifest"`
 	Config       godigest.Digest `json:"config"`
-	Platform     string          `json:"platform"` // os/arch[/variant] from the config
+	ArtifactType string          `json:"artifactType,omitempty"` // set: no container image but another artifact (a chart, a signature), whose content nobody looked into
+	Platform     string          `json:"platform"`               // os/arch[/variant] from the config
 	Created      time.Time       `json:"created,omitzero"`
 	User         string          `json:"user"` // config.User; "" means root
 	OS           OSRelease       `json:"os"`

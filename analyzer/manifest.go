@@ -150,7 +150,7 @@ func (m *Manifest) Member(d godigest.Digest) (ocispec.Descriptor, bool) {
 
 // Image returns what the Analyzer needs of the image, whose blobs open gives.
 func (m *Manifest) Image(open func(context.Context, ocispec.Descriptor) (io.ReadCloser, error)) Image {
-	return Image{Manifest: m.Descriptor, Config: m.Config, Layers: m.Layers, URLs: m.URLs, Open: open}
+	return Image{Manifest: m.Descriptor, Config: m.Config, Layers: m.Layers, URLs: m.URLs, ArtifactType: m.ArtifactType, Open: open}
 }
 
 // uniqueKeys refuses JSON in which an object has a key twice, in any case:

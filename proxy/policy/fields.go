@@ -193,6 +193,7 @@ func imageObject(analysis *object) *object {
 		text("repository", func(s *subject) string { return s.Image.Repository }),
 		text("digest", func(s *subject) string { return s.Image.Digest.String() }),
 		list("tags", func(s *subject) []string { return s.Image.Tags }),
+		text("artifactType", func(s *subject) string { return s.report().ArtifactType }).saying(sayArtifact), // "" for a container image
 		text("user", func(s *subject) string { return s.report().User }).saying(sayUser),
 		text("os", func(s *subject) string { return s.report().OS.ID }),
 		text("osVersion", func(s *subject) string { return s.report().OS.VersionID }),

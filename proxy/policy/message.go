@@ -107,7 +107,7 @@ func sayImage(c *condition, s *subject) string {
 		default:
 			part = f.name + " is " + show(value)
 		}
-		if !seen[part] {
+		if part != "" && !seen[part] {
 			seen[part] = true
 			parts = append(parts, part)
 		}
@@ -142,6 +142,13 @@ func some(list []string) string {
 		return fmt.Sprintf("%s and %d more", strings.Join(list[:maxShown], ", "), len(list)-maxShown)
 	}
 	return strings.Join(list, ", ")
+}
+
+func sayArtifact(s *subject) string {
+	if s.report().ArtifactType == "" {
+		return ""
+	}
+	return "an artifact of type " + strconv.Quote(s.report().ArtifactType) + ", whose content was not looked into"
 }
 
 func sayUser(s *subject) string {
