@@ -38,10 +38,11 @@ type Upstream struct {
 // Options of a Server. All fields are required unless they say otherwise.
 type Options struct {
 	Listen          string // registry listener
-	OpsListen       string // operations listener; "" = none
+	OpsListen       string // operations listener
 	OpsToken        string // bearer token of the operations listener; "" = none, for loopback only
 	TLSCert, TLSKey string // PEM files of the registry listener; "" = plain HTTP
 	Data            string // folder of the content store
+	CacheBytes      int64  // upstream content that is kept at most; 0 = until the disk is nearly full
 
 	Upstreams       []Upstream
 	NoDockerConfig  bool   // do not look for credentials in Docker's config.json
@@ -101,7 +102,7 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.store, err = store.Open(filepath.Join(opts.Data, "cache")); err != nil {
+	if s.store, err = store.Open(filepath.Join(opts.Data, "cache"), store.Options{MaxBytes: opts.CacheBytes, Metrics: metrics, Log: opts.Log.Named("store")}); err != nil {
 		return nil, err
 	}
 	if err := s.ReloadTLS(); err != nil {
@@ -110,8 +111,10 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.stopWork = cancel
 	s.fetch = fetch.New(work, fetch.Options{
-		NewSink: func(context.Context, godigest.Digest) (fetch.Sink, error) { return s.store.NewSpool() },
-		Stored:  s.store.Has, Grace: fetchGrace, Retries: fetchRetries, Log: opts.Log.Named("fetch"),
+		NewSink: func(_ context.Context, _ godigest.Digest, size int64) (fetch.Sink, error) {
+			return s.store.NewSpoolFor(size)
+		},
+		Stored: s.store.Has, Grace: fetchGrace, Retries: fetchRetries, Log: opts.Log.Named("fetch"),
 	})
 	s.gate = gate.New(work, opts.Policy, gate.Options{
 		Hold: opts.Hold, Stream: opts.Stream, AnalysisTimeout: opts.AnalysisTimeout, TagTTL: opts.TagTTL, StaleIfError: opts.StaleIfError, MaxAge: opts.MaxAge, WhenMissing: opts.WhenMissing,
@@ -136,7 +139,10 @@ func (s *Server) upstreams(metrics prometheus.Registerer) (*route.Table, *upstre
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sluice_upstream_requests_total", Help: "Answers of upstreams, by kind of request and class of status.",
 	}, []string{"upstream", "kind", "status"})
-	metrics.MustRegister(requests)
+	quota := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "sluice_upstream_ratelimit_remaining", Help: "Requests that the upstream still allows in its window, by its own word.",
+	}, []string{"upstream"})
+	metrics.MustRegister(requests, quota)
 	routes := make([]route.Upstream, len(s.opts.Upstreams))
 	configs := make([]upstream.Config, len(s.opts.Upstreams))
 	for i, u := range s.opts.Upstreams {
@@ -147,13 +153,19 @@ func (s *Server) upstreams(metrics prometheus.Registerer) (*route.Table, *upstre
 	if err != nil {
 		return nil, nil, err
 	}
-	ups, err := upstream.New(upstream.Options{Upstreams: configs, Anonymous: s.opts.NoDockerConfig, Observe: func(name, kind string, status int) {
-		class := "none"
-		if status > 0 {
-			class = fmt.Sprintf("%dxx", status/100)
-		}
-		requests.WithLabelValues(name, kind, class).Inc()
-	}})
+	ups, err := upstream.New(upstream.Options{
+		Upstreams: configs, Anonymous: s.opts.NoDockerConfig,
+		Observe: func(name, kind string, status int) {
+			class := "none"
+			if status > 0 {
+				class = fmt.Sprintf("%dxx", status/100)
+			}
+			requests.WithLabelValues(name, kind, class).Inc()
+		},
+		RateLimit: func(name string, _, remaining int, _ time.Duration) {
+			quota.WithLabelValues(name).Set(float64(remaining))
+		},
+	})
 	return table, ups, err
 }
 
@@ -182,9 +194,6 @@ func (s *Server) listen(ctx context.Context) error {
 			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil },
 		})
 	}
-	if s.opts.OpsListen == "" {
-		return nil
-	}
 	if s.opsAddr, err = lc.Listen(ctx, "tcp", s.opts.OpsListen); err != nil {
 		return fmt.Errorf("operations listener: %w", err)
 	}
@@ -194,13 +203,8 @@ func (s *Server) listen(ctx context.Context) error {
 // Addr is the address of the registry listener.
 func (s *Server) Addr() net.Addr { return s.regAddr.Addr() }
 
-// OpsAddr is the address of the operations listener, nil where there is none.
-func (s *Server) OpsAddr() net.Addr {
-	if s.opsAddr == nil {
-		return nil
-	}
-	return s.opsAddr.Addr()
-}
+// OpsAddr is the address of the operations listener.
+func (s *Server) OpsAddr() net.Addr { return s.opsAddr.Addr() }
 
 // SetPolicy swaps the policy; the next request is judged by it.
 func (s *Server) SetPolicy(p *policy.Policy) { s.gate.SetPolicy(p) }
@@ -224,9 +228,6 @@ func (s *Server) Run(ctx context.Context) error {
 	defer s.Close()
 	g, ctx := errgroup.WithContext(ctx)
 	for srv, l := range map[*http.Server]net.Listener{s.registry: s.regAddr, s.ops: s.opsAddr} {
-		if l == nil {
-			continue
-		}
 		g.Go(func() error {
 			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return err
@@ -262,4 +263,5 @@ func (s *Server) Close() {
 	s.stopWork()
 	s.gate.Wait()
 	s.fetch.Wait()
+	s.store.Close()
 }

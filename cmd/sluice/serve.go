@@ -104,7 +104,7 @@ func serve(ctx context.Context, cfg *configs.Config, log *zap.Logger, started fu
 	if err != nil {
 		return err
 	}
-	log.Info("serving", zap.Stringer("registry", srv.Addr()), zap.Any("operations", srv.OpsAddr()),
+	log.Info("serving", zap.Stringer("registry", srv.Addr()), zap.Stringer("operations", srv.OpsAddr()),
 		zap.Stringer("policy", pol), zap.String("data", cfg.Data), zap.Int("upstreams", len(cfg.Upstreams)))
 	if started != nil {
 		started(srv)
@@ -151,7 +151,7 @@ func serverOptions(cfg *configs.Config) (proxy.Options, error) {
 	}
 	opts := proxy.Options{
 		Listen: cfg.Listen, OpsListen: cfg.Ops.Listen, OpsToken: string(token),
-		TLSCert: cfg.TLS.Cert, TLSKey: cfg.TLS.Key, Data: cfg.Data,
+		TLSCert: cfg.TLS.Cert, TLSKey: cfg.TLS.Key, Data: cfg.Data, CacheBytes: int64(cfg.Cache.MaxBytes),
 		NoDockerConfig: cfg.DockerConfig == "none", DefaultUpstream: cfg.Default, LocalPrefix: cfg.LocalPrefix,
 		Hold: time.Duration(cfg.Release.Hold), Stream: cfg.Release.Stream, TagTTL: time.Duration(cfg.TagTTL), StaleIfError: time.Duration(cfg.StaleIfError),
 		AnalysisTimeout: time.Duration(cfg.Analysis.Timeout), MaxAge: time.Duration(cfg.Advisories.MaxAge),
@@ -160,7 +160,10 @@ func serverOptions(cfg *configs.Config) (proxy.Options, error) {
 	}
 	opts.Version, _ = buildVersion()
 	for name, u := range cfg.Upstreams {
-		up := proxy.Upstream{Config: upstream.Config{Name: name, URL: u.URL, Username: u.Username}, Aliases: u.Aliases, Library: u.Library}
+		up := proxy.Upstream{Config: upstream.Config{
+			Name: name, URL: u.URL, Username: u.Username, AllowPrivate: u.AllowPrivate,
+			Budget: upstream.Budget{Requests: u.Budget.Requests, Per: time.Duration(u.Budget.Per)},
+		}, Aliases: u.Aliases, Library: u.Library}
 		password, err := configs.ReadSecret(u.Password, u.PasswordFile)
 		if err != nil {
 			return proxy.Options{}, fmt.Errorf("upstreams.%s.password: %w", name, err)

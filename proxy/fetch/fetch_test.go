@@ -45,7 +45,7 @@ func (d *disk) stored(_ context.Context, dg godigest.Digest) (bool, error) {
 	return err == nil, nil
 }
 
-func (d *disk) sink(context.Context, godigest.Digest) (Sink, error) {
+func (d *disk) sink(context.Context, godigest.Digest, int64) (Sink, error) {
 	f, err := os.CreateTemp(d.dir, "spool-*")
 	return &diskSink{d: d, f: f}, err
 }

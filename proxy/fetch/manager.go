@@ -31,8 +31,8 @@ type Sink interface {
 
 // Options of a Manager.
 type Options struct {
-	// NewSink makes the place for a blob's bytes.
-	NewSink func(ctx context.Context, d godigest.Digest) (Sink, error)
+	// NewSink makes the place for a blob of size bytes, -1 if that is not known.
+	NewSink func(ctx context.Context, d godigest.Digest, size int64) (Sink, error)
 	// Stored reports whether the store has the blob.
 	Stored func(ctx context.Context, d godigest.Digest) (bool, error)
 	// Grace is how long a download goes on without a reader.
@@ -126,7 +126,7 @@ func (m *Manager) join(ctx context.Context, d godigest.Digest, size int64, src S
 	if err := context.Cause(m.ctx); err != nil {
 		return nil, nil, &Error{d, err}
 	}
-	sink, err := m.opts.NewSink(m.ctx, d)
+	sink, err := m.opts.NewSink(m.ctx, d, size)
 	if err != nil {
 		return nil, nil, &Error{d, err}
 	}

@@ -11,6 +11,7 @@ import (
 	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/sluiceproxy/sluice/analyzer"
@@ -90,8 +91,16 @@ func (g *Gate) analyze(rt route.Route, e *entry) (*analyzer.Inventory, error) {
 	if inv, ok, err := g.opts.Records.Inventory(ctx, e.key.digest, g.opts.Analyzer.Revision()); err != nil || ok {
 		return inv, err
 	}
+	for _, d := range e.manifest.Members() { // what was fetched must not be evicted before it is read
+		defer g.opts.Store.Pin(d)()
+	}
 	start := g.now()
 	g.metrics.analyses.Inc()
+	ahead, stop := context.WithCancel(ctx)
+	var downloads sync.WaitGroup
+	downloads.Go(func() { g.fetchAhead(ahead, rt, e.manifest.Layers) })
+	defer downloads.Wait()
+	defer stop()
 	inv, err := g.opts.Analyzer.Inventory(ctx, e.manifest.Image(func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 		return g.openUnjudged(ctx, rt, desc)
 	}))
@@ -107,6 +116,33 @@ func (g *Gate) analyze(rt route.Route, e *entry) (*analyzer.Inventory, error) {
 	g.opts.Log.Info("image analysed", zap.String("repository", e.key.name), zap.Stringer("digest", e.key.digest),
 		zap.Int("packages", len(inv.Packages)), zap.Int("secrets", len(inv.Secrets)), zap.Duration("dur", dur))
 	return inv, nil
+}
+
+// maxAhead is how many blobs of an image are downloaded at once: as many as
+// containerd asks for (reference: peers.md, section 3).
+const maxAhead = 6
+
+// fetchAhead downloads the layers at the pace of the network, whatever pace the
+// analyser reads them at. Errors are left for the analyser to meet.
+func (g *Gate) fetchAhead(ctx context.Context, rt route.Route, layers []ocispec.Descriptor) {
+	var downloads errgroup.Group
+	downloads.SetLimit(maxAhead)
+	for _, desc := range layers {
+		downloads.Go(func() error {
+			f, t, err := g.open(ctx, rt, desc)
+			switch {
+			case err != nil:
+				return nil
+			case f != nil:
+				return f.Close()
+			}
+			defer func() { _ = t.Close() }()
+			return t.Verified(ctx)
+		})
+	}
+	if err := downloads.Wait(); err != nil && ctx.Err() == nil {
+		g.opts.Log.Debug("layers not fetched ahead", zap.Error(err))
+	}
 }
 
 // classify tells the image's fault, which the policy judges, from everyone

@@ -64,6 +64,7 @@ type Gate struct {
 	entries   *lru // of *entry by key
 	tags      tagCache
 	members   memberCache
+	referrers referrerCache
 	manifests singleflight.Group // by key
 	analyses  flights
 	pulls     pullLog
@@ -107,6 +108,7 @@ func New(ctx context.Context, p *policy.Policy, opts Options) *Gate {
 	g := &Gate{ctx: ctx, opts: opts, now: opts.Now, metrics: newMetrics(opts.Metrics), entries: newLRU(maxEntryBytes)}
 	g.tags.m = make(map[string]tagged)
 	g.members.m = make(map[key][]godigest.Digest)
+	g.referrers.m = make(map[key]referrerList)
 	g.analyses.m = make(map[godigest.Digest]*flight)
 	g.pulls.m = make(map[key]pull)
 	g.policy.Store(p)

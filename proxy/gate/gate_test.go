@@ -125,7 +125,7 @@ policies:
 func newWorld(t *testing.T, dir string) *world {
 	t.Helper()
 	w := &world{t: t, dir: dir, adv: &fakeAdvisories{rev: "adv-1", finding: map[string]analyzer.Severity{"bad": analyzer.SeverityCritical, "meh": analyzer.SeverityHigh}}}
-	reg := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	reg := registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true))
 	w.up = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		n, _ := w.requests.LoadOrStore(r.Method+" "+r.URL.Path, new(atomic.Int64))
 		n.(*atomic.Int64).Add(1) //nolint:errcheck,forcetypeassert // stored one line above
@@ -152,7 +152,7 @@ func (w *world) start(rules string) {
 	}
 	db, err := records.Open(w.t.Context(), filepath.Join(w.dir, "records.db"), logger)
 	must(err)
-	st, err := store.Open(filepath.Join(w.dir, "cache"))
+	st, err := store.Open(filepath.Join(w.dir, "cache"), store.Options{Metrics: prometheus.NewRegistry(), Log: logger})
 	must(err)
 	ups, err := upstream.New(upstream.Options{Upstreams: []upstream.Config{{Name: "up", URL: w.up.URL}}, Anonymous: true})
 	must(err)
@@ -160,8 +160,10 @@ func (w *world) start(rules string) {
 	must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	fm := fetch.New(ctx, fetch.Options{
-		NewSink: func(context.Context, godigest.Digest) (fetch.Sink, error) { return st.NewSpool() },
-		Stored:  st.Has, Grace: time.Minute, Log: logger,
+		NewSink: func(_ context.Context, _ godigest.Digest, size int64) (fetch.Sink, error) {
+			return st.NewSpoolFor(size)
+		},
+		Stored: st.Has, Grace: time.Minute, Log: logger,
 	})
 	w.records = db
 	w.Gate = New(ctx, pol, Options{
@@ -505,25 +507,25 @@ func TestTagsAreRemembered(t *testing.T) {
 	w.opts.TagTTL, w.opts.StaleIfError = 5*time.Minute, time.Hour
 	first := godigest.FromBytes(w.json(w.image("app:1", []string{"a"})))
 	heads := func() int64 { return w.count("HEAD /v2/app/manifests/") }
-	is := func(what string, want godigest.Digest, stale bool, asked int64) {
+	is := func(what string, want godigest.Digest, stale, asked bool) {
 		t.Helper()
 		before := heads()
 		a, err := w.pull("app:1")
-		if err != nil || a.Manifest.Descriptor.Digest != want || a.Stale != stale || heads()-before != asked {
+		if err != nil || a.Manifest.Descriptor.Digest != want || a.Stale != stale || (heads() > before) != asked {
 			t.Errorf("%s: %s stale %v, %d requests, %v", what, a.Manifest.Descriptor.Digest, a.Stale, heads()-before, err)
 		}
 	}
-	is("first", first, false, 1)
+	is("first", first, false, true)
 	second := godigest.FromBytes(w.json(w.image("app:1", []string{"b"})))
 	now = now.Add(4 * time.Minute)
-	is("within the TTL", first, false, 0)
+	is("within the TTL", first, false, false)
 	now = now.Add(2 * time.Minute)
-	is("past it", second, false, 1)
+	is("past it", second, false, true)
 	for _, code := range []int{429, 500, 503} {
 		down := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(code) })
 		w.answer.Store(&down)
 		now = now.Add(6 * time.Minute)
-		is("upstream fails", second, true, 1)
+		is("upstream fails", second, true, true)
 	}
 	gone := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusNotFound) })
 	w.answer.Store(&gone)
@@ -536,10 +538,51 @@ func TestTagsAreRemembered(t *testing.T) {
 	}
 	w.answer.Store(nil)
 	now = now.Add(time.Minute)
-	is("back again, past the negative TTL", second, false, 1)
+	is("back again, past the negative TTL", second, false, true)
 	w.opts.TagTTL = 0
-	is("always ask", second, false, 1)
-	is("always ask", second, false, 1)
+	is("always ask", second, false, true)
+	is("always ask", second, false, true)
+}
+
+func TestReferrers(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	now := time.Now()
+	w.now = func() time.Time { return now }
+	subject := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: godigest.FromBytes(w.json(w.image("app:1", []string{"a"})))}
+	ask := func(artifactType string) ([]ocispec.Descriptor, error) {
+		return w.Referrers(t.Context(), route.Route{Kind: route.Referrers, Upstream: "up", Repository: "app", Name: "up/app", Digest: subject.Digest}, artifactType)
+	}
+	down := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusTooManyRequests) })
+	w.answer.Store(&down)
+	if list, err := ask(""); err == nil {
+		t.Errorf("a throttled upstream was read as %d referrers", len(list))
+	}
+	w.answer.Store(nil)
+	if list, err := ask(""); err != nil || len(list) != 0 {
+		t.Errorf("before any: %v, %v", list, err)
+	}
+	empty := w.blob("app", ocispec.MediaTypeEmptyJSON, []byte("{}"))
+	for _, kind := range []string{"application/vnd.acme.one", "application/vnd.acme.two"} {
+		empty.MediaType = kind // which the test's registry takes for the artifact type
+		w.put("app", strings.TrimPrefix(kind, "application/vnd."), ocispec.MediaTypeImageManifest, w.json(ocispec.Manifest{
+			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: kind, Config: empty, Subject: &subject,
+		}))
+	}
+	now = now.Add(30 * time.Second)
+	if list, err := ask(""); err != nil || len(list) != 0 {
+		t.Errorf("the empty list is remembered for a minute: %v, %v", list, err)
+	}
+	now = now.Add(time.Minute)
+	if list, err := ask(""); err != nil || len(list) != 2 {
+		t.Errorf("all: %v, %v", list, err)
+	}
+	before := w.count("GET /v2/app/referrers/")
+	if list, err := ask("application/vnd.acme.two"); err != nil || len(list) != 1 || list[0].ArtifactType != "application/vnd.acme.two" {
+		t.Errorf("filtered: %v, %v", list, err)
+	}
+	if n := w.count("GET /v2/app/referrers/"); n != before {
+		t.Errorf("a remembered list was asked for again")
+	}
 }
 
 // TestRepositoriesAreApart: what one repository served says nothing about

@@ -62,9 +62,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, rt route.Route) 
 	case route.Tags:
 		return h.tags(w, r, rt)
 	case route.Referrers:
-		// 404 is what sends clients to the referrers tag schema (OCI
-		// distribution 1.1, "Unavailable Referrers API").
-		return &httpx.OCIError{Status: http.StatusNotFound, Code: "UNSUPPORTED", Message: "the referrers API is not supported yet"}
+		return h.referrers(w, r, rt)
 	case route.Upload, route.Catalog:
 	}
 	return httpx.Unsupported(rt.Kind.String() + " is not supported for upstream repositories")

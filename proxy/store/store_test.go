@@ -10,14 +10,23 @@ import (
 	"github.com/distribution/distribution/v3/registry/storage"
 	"github.com/distribution/reference"
 	godigest "github.com/opencontainers/go-digest"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
 )
 
-func open(t *testing.T, dir string) *Store {
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t testing.TB, dir string) *Store { return openWith(t, dir, Options{}) }
+
+func openWith(t testing.TB, dir string, opts Options) *Store {
 	t.Helper()
-	s, err := Open(dir)
+	opts.Metrics, opts.Log = prometheus.NewRegistry(), zap.NewNop()
+	s, err := Open(dir, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.Close)
 	return s
 }
 
@@ -113,7 +122,7 @@ func TestPutGet(t *testing.T) {
 	if got, err := s.Get(t.Context(), d); err != nil || string(got) != string(b) {
 		t.Errorf("Get = %q, %v", got, err)
 	}
-	if err := os.WriteFile(filepath.Join(s.root, blobPath(d)), []byte("rotten"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.root, blobPath(d)), []byte(`{"schemaVersion":3}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Get(t.Context(), d); !errors.Is(err, ErrNotFound) {

@@ -29,7 +29,8 @@ func (e *StatusError) Error() string {
 	return s
 }
 
-// UnreachableError says that an upstream gave no answer at all.
+// UnreachableError says that an upstream gave no answer, or none to its end, or
+// that it was not asked because it has failed too often just now.
 type UnreachableError struct {
 	Upstream string
 	Op       string
@@ -45,7 +46,8 @@ func (e *UnreachableError) Error() string {
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
 // ContentError says that an upstream sent something other than was asked for:
-// wrong bytes, too many of them, or in a coding that cannot be verified.
+// wrong bytes, too many of them, in a coding that cannot be verified, or the way
+// to a place where Sluice does not go. Asking again is of no use.
 type ContentError struct {
 	Upstream string
 	Op       string
@@ -63,24 +65,42 @@ func (u *Upstream) wrap(ctx context.Context, op string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("upstream %s: %s: %w", u.name, op, context.Cause(ctx))
 	}
-	var se *StatusError
-	if errors.As(err, &se) {
-		return se
-	}
-	var te *transport.Error
-	if errors.As(err, &te) {
-		se := &StatusError{Upstream: u.name, Op: op, Status: te.StatusCode}
-		if len(te.Errors) > 0 {
-			se.Code, se.Message = string(te.Errors[0].Code), te.Errors[0].Message
-		}
-		return se
+	var (
+		se *StatusError
+		ce *ContentError
+		ue *UnreachableError
+		te *transport.Error
+	)
+	switch {
+	case errors.As(err, &se): // of a handshake, which several calls may share
+		s := *se
+		s.Upstream, s.Op = u.name, op
+		return &s
+	case errors.As(err, &ce):
+		return &ContentError{Upstream: u.name, Op: op, Reason: ce.Reason}
+	case errors.As(err, &ue):
+		return &UnreachableError{Upstream: u.name, Op: op, Err: ue.Err}
+	case errors.As(err, &te):
+		return u.status(op, te, 0)
 	}
 	return &UnreachableError{Upstream: u.name, Op: op, Err: err}
 }
 
-// check returns nil for the wanted statuses and a *StatusError for others. It
-// closes the body in the second case.
+// status makes a StatusError of the registry library's error.
+func (u *Upstream) status(op string, te *transport.Error, retryAfter time.Duration) *StatusError {
+	se := &StatusError{Upstream: u.name, Op: op, Status: te.StatusCode, RetryAfter: retryAfter}
+	if len(te.Errors) > 0 {
+		se.Code, se.Message = string(te.Errors[0].Code), te.Errors[0].Message
+	}
+	return se
+}
+
+// check returns nil for the wanted statuses, 200 if none are named, and a
+// *StatusError for others. It closes the body unless it returns nil.
 func (u *Upstream) check(op string, resp *http.Response, want ...int) error {
+	if len(want) == 0 {
+		want = []int{http.StatusOK}
+	}
 	err := transport.CheckError(resp, want...)
 	if err == nil {
 		if ce := resp.Header.Get("Content-Encoding"); ce != "" && ce != "identity" {
@@ -90,12 +110,9 @@ func (u *Upstream) check(op string, resp *http.Response, want ...int) error {
 		return nil
 	}
 	defer func() { _ = resp.Body.Close() }()
-	se := &StatusError{Upstream: u.name, Op: op, Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"))}
-	var te *transport.Error
-	if errors.As(err, &te) && len(te.Errors) > 0 {
-		se.Code, se.Message = string(te.Errors[0].Code), te.Errors[0].Message
-	}
-	return se
+	te := &transport.Error{StatusCode: resp.StatusCode} // all that is known if the body cannot be read
+	errors.As(err, &te)
+	return u.status(op, te, retryAfter(resp.Header.Get("Retry-After")))
 }
 
 // retryAfter reads delay-seconds or an HTTP date (RFC 9110, section 10.2.3).

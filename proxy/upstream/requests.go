@@ -35,49 +35,101 @@ type Manifest struct {
 // Resolve returns the descriptor that tag names now. It asks with HEAD, and
 // with GET where the answer to HEAD lacks a digest.
 func (u *Upstream) Resolve(ctx context.Context, repo, tag string) (ocispec.Descriptor, error) {
-	op := "manifest " + repo + ":" + tag
-	resp, err := u.do(ctx, http.MethodHead, repo, "manifest", op, "/manifests/"+tag, map[string]string{"Accept": manifestTypes})
+	desc, _, err := u.ResolveIfChanged(ctx, repo, tag, "")
+	return desc, err
+}
+
+// ResolveIfChanged is Resolve for a caller that knows what tag named when it
+// asked before. The upstream is told (If-None-Match), so that one which spares
+// unchanged manifests in its quota can; its 304 gives a descriptor with the
+// digest known and nothing else. changed says that tag names another digest
+// now, or that known is "".
+func (u *Upstream) ResolveIfChanged(ctx context.Context, repo, tag string, known godigest.Digest) (desc ocispec.Descriptor, changed bool, err error) {
+	rq := request{
+		method: http.MethodHead, repo: repo, kind: kindManifest, op: "manifest " + repo + ":" + tag, path: "/manifests/" + tag,
+		header: map[string]string{"Accept": manifestTypes},
+	}
+	if known != "" {
+		rq.header["If-None-Match"] = `"` + known.String() + `"`
+		rq.want = []int{http.StatusOK, http.StatusNotModified}
+	}
+	err = u.do(ctx, rq, func(resp *http.Response) error {
+		_ = resp.Body.Close()
+		said := resp.Header.Get("Docker-Content-Digest")
+		if resp.StatusCode == http.StatusNotModified {
+			if said != "" && said != known.String() {
+				return &ContentError{Upstream: u.name, Op: rq.op, Reason: fmt.Sprintf("answered that %s is not modified, and that it is %q", known, said)}
+			}
+			desc = ocispec.Descriptor{Digest: known}
+			return nil
+		}
+		desc = ocispec.Descriptor{}
+		if d, err := godigest.Parse(said); err == nil && d.Algorithm() == godigest.SHA256 {
+			desc = ocispec.Descriptor{MediaType: mediaType(resp), Digest: d, Size: resp.ContentLength}
+		}
+		return nil
+	})
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return ocispec.Descriptor{}, false, err
 	}
-	_ = resp.Body.Close()
-	d, err := godigest.Parse(resp.Header.Get("Docker-Content-Digest"))
-	if err == nil && d.Algorithm() == godigest.SHA256 {
-		return ocispec.Descriptor{MediaType: mediaType(resp), Digest: d, Size: resp.ContentLength}, nil
+	if desc.Digest == "" {
+		m, err := u.Manifest(ctx, repo, tag)
+		if err != nil {
+			return ocispec.Descriptor{}, false, err
+		}
+		desc = ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: int64(len(m.Bytes))}
 	}
-	m, err := u.Manifest(ctx, repo, tag)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	return ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: int64(len(m.Bytes))}, nil
+	return desc, desc.Digest != known, nil
 }
 
 // Manifest returns the manifest that reference, a tag or a digest, names. The
-// digest is computed over the bytes received; a digest reference that they do
-// not have is a *ContentError.
+// digest is computed over the bytes received. If they do not have the one that
+// was asked for, or for a tag the one that the answer announces, that is a
+// *ContentError.
 func (u *Upstream) Manifest(ctx context.Context, repo, reference string) (Manifest, error) {
 	sep, want := ":", godigest.Digest("")
 	if d, err := godigest.Parse(reference); err == nil {
 		sep, want = "@", d
 	}
+	var m Manifest
 	op := "manifest " + repo + sep + reference
-	resp, err := u.do(ctx, http.MethodGet, repo, "manifest", op, "/manifests/"+reference, map[string]string{"Accept": manifestTypes})
+	err := u.do(ctx, request{
+		method: http.MethodGet, repo: repo, kind: kindManifest, op: op, path: "/manifests/" + reference,
+		header: map[string]string{"Accept": manifestTypes},
+	}, func(resp *http.Response) error {
+		defer func() { _ = resp.Body.Close() }()
+		b, err := u.readAll(ctx, op, resp)
+		if err != nil {
+			return err
+		}
+		m = Manifest{Digest: godigest.FromBytes(b), MediaType: mediaType(resp), Bytes: b}
+		said, err := godigest.Parse(resp.Header.Get("Docker-Content-Digest"))
+		if want == "" && err == nil && said.Algorithm() == m.Digest.Algorithm() {
+			want = said
+		}
+		if want != "" && want != m.Digest {
+			return &ContentError{Upstream: u.name, Op: op, Reason: fmt.Sprintf("the bytes sent have the digest %s, not %s", m.Digest, want)}
+		}
+		return nil
+	})
 	if err != nil {
 		return Manifest{}, err
 	}
-	defer func() { _ = resp.Body.Close() }()
+	return m, nil
+}
+
+// readAll reads a body of at most MaxManifest bytes, all that was announced.
+func (u *Upstream) readAll(ctx context.Context, op string, resp *http.Response) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(resp.Body, MaxManifest+1))
-	if err != nil {
-		return Manifest{}, u.wrap(ctx, op, err)
+	switch {
+	case err != nil:
+		return nil, u.wrap(ctx, op, err)
+	case len(b) > MaxManifest:
+		return nil, &ContentError{Upstream: u.name, Op: op, Reason: fmt.Sprintf("larger than %d bytes", MaxManifest)}
+	case resp.ContentLength >= 0 && int64(len(b)) != resp.ContentLength:
+		return nil, &ContentError{Upstream: u.name, Op: op, Reason: fmt.Sprintf("%d bytes came of %d announced", len(b), resp.ContentLength)}
 	}
-	if len(b) > MaxManifest {
-		return Manifest{}, &ContentError{Upstream: u.name, Op: op, Reason: fmt.Sprintf("larger than %d bytes", MaxManifest)}
-	}
-	got := godigest.FromBytes(b)
-	if want != "" && got != want {
-		return Manifest{}, &ContentError{Upstream: u.name, Op: op, Reason: "the bytes sent have the digest " + got.String()}
-	}
-	return Manifest{Digest: got, MediaType: mediaType(resp), Bytes: b}, nil
+	return b, nil
 }
 
 // Blob opens the bytes of a blob from offset on. total is the blob's whole
@@ -93,8 +145,15 @@ func (u *Upstream) Blob(ctx context.Context, repo string, d godigest.Digest, off
 		}
 		header["Range"] = "bytes=" + strconv.FormatInt(offset, 10) + "-" + end
 	}
-	resp, err := u.do(ctx, http.MethodGet, repo, "blob", op, "/blobs/"+d.String(), header)
-	if err != nil {
+	rq := request{method: http.MethodGet, repo: repo, kind: kindBlob, op: op, path: "/blobs/" + d.String(), header: header}
+	if offset > 0 {
+		rq.want = []int{http.StatusOK, http.StatusPartialContent}
+	}
+	var resp *http.Response
+	if err := u.do(ctx, rq, func(r *http.Response) error {
+		resp = r
+		return nil
+	}); err != nil {
 		return nil, -1, err
 	}
 	if resp.StatusCode == http.StatusPartialContent {
@@ -131,47 +190,22 @@ func (u *Upstream) Tags(ctx context.Context, repo string, n int, last string) (t
 	if len(q) > 0 {
 		path += "?" + q.Encode()
 	}
-	resp, err := u.do(ctx, http.MethodGet, repo, "tags", op, path, nil)
-	if err != nil {
-		return nil, false, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	var list struct {
-		Tags []string `json:"tags"`
-	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, MaxManifest)).Decode(&list); err != nil {
-		return nil, false, &ContentError{Upstream: u.name, Op: op, Reason: "not a tag list: " + err.Error()}
-	}
-	return list.Tags, strings.Contains(resp.Header.Get("Link"), `rel="next"`), nil
-}
-
-// do sends one request and returns an answer of 200 or 206.
-func (u *Upstream) do(ctx context.Context, method, repo, kind, op, path string, header map[string]string) (*http.Response, error) {
-	c, err := u.client(ctx, repo)
-	if err != nil {
-		return nil, u.wrap(ctx, op, err)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, u.base.Scheme+"://"+u.base.Host+"/v2/"+repo+path, nil)
-	if err != nil {
-		return nil, u.wrap(ctx, op, err)
-	}
-	for k, v := range header {
-		req.Header.Set(k, v)
-	}
-	resp, err := c.Do(req)
-	if err != nil {
-		u.observe(u.name, kind, statusOf(err))
-		return nil, u.wrap(ctx, op, err)
-	}
-	u.observe(u.name, kind, resp.StatusCode)
-	want := []int{http.StatusOK}
-	if req.Header.Get("Range") != "" {
-		want = append(want, http.StatusPartialContent)
-	}
-	if err := u.check(op, resp, want...); err != nil {
-		return nil, err
-	}
-	return resp, nil
+	err = u.do(ctx, request{method: http.MethodGet, repo: repo, kind: kindTags, op: op, path: path}, func(resp *http.Response) error {
+		defer func() { _ = resp.Body.Close() }()
+		b, err := u.readAll(ctx, op, resp)
+		if err != nil {
+			return err
+		}
+		var list struct {
+			Tags []string `json:"tags"`
+		}
+		if err := json.Unmarshal(b, &list); err != nil {
+			return &ContentError{Upstream: u.name, Op: op, Reason: "not a tag list: " + err.Error()}
+		}
+		tags, more = list.Tags, nextLink(resp.Header.Values("Link")) != ""
+		return nil
+	})
+	return tags, more, err
 }
 
 func mediaType(resp *http.Response) string {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -24,6 +23,12 @@ type Config struct {
 	Username string // "" = look in the keychain
 	Password string
 	Token    string // a registry token to send as it is; goes before Username
+	// AllowPrivate lets the upstream, its redirects and its token server stand
+	// at loopback, private, link-local and other addresses that are not of the
+	// public internet. A URL that names such an address itself, or localhost,
+	// implies it. Addresses of cloud metadata services are never allowed.
+	AllowPrivate bool
+	Budget       Budget // zero = none
 }
 
 // Options of a Client.
@@ -35,11 +40,26 @@ type Options struct {
 	// Anonymous turns the Keychain off.
 	Anonymous bool
 	// Base is the transport under the authentication. Nil means one with
-	// sensible time-outs and without transparent decompression.
+	// sensible time-outs, without transparent decompression, and with the guard
+	// that AllowPrivate lifts; it honours HTTP_PROXY, HTTPS_PROXY and NO_PROXY,
+	// and connects to those proxies wherever they stand. A Base of the caller's
+	// own dials by its own rules.
 	Base http.RoundTripper
+	// Stall is how long may pass in waiting for a body before 1 KiB has come,
+	// or its end; then it fails with an *UnreachableError. 0 means a minute.
+	Stall time.Duration
+	// BreakAfter is the number of failures in a row (no connection, 5xx) after
+	// which calls to an upstream fail at once, for 5 s at first and a minute at
+	// most. 0 means 8, less means never.
+	BreakAfter int
 	// Observe is called after each answer with the upstream's name, the kind of
-	// the request (manifest, blob, tags, token) and the status, 0 for none.
+	// the request (manifest, blob, tags, referrers, token) and the status, 0 for
+	// none.
 	Observe func(upstream, kind string, status int)
+	// RateLimit is called after each answer that tells the upstream's quota of
+	// pulls (Docker Hub's ratelimit-limit and ratelimit-remaining headers) with
+	// its size, what is left of it, and its window, 0 if that is not told.
+	RateLimit func(upstream string, limit, remaining int, window time.Duration)
 }
 
 // Client talks to the configured upstreams. It is safe for concurrent use.
@@ -58,15 +78,25 @@ func New(opts Options) (*Client, error) {
 	case opts.Keychain == nil:
 		opts.Keychain = authn.DefaultKeychain
 	}
+	public, private := opts.Base, opts.Base
 	if opts.Base == nil {
-		opts.Base = defaultTransport()
+		public, private = newTransport(publicOnly), newTransport(noMetadata)
+	}
+	if opts.Stall == 0 {
+		opts.Stall = stall
+	}
+	if opts.BreakAfter == 0 {
+		opts.BreakAfter = breakAfter
 	}
 	if opts.Observe == nil {
 		opts.Observe = func(string, string, int) {}
 	}
+	if opts.RateLimit == nil {
+		opts.RateLimit = func(string, int, int, time.Duration) {}
+	}
 	c := &Client{ups: make(map[string]*Upstream, len(opts.Upstreams))}
 	for _, cfg := range opts.Upstreams {
-		u, err := newUpstream(cfg, opts)
+		u, err := newUpstream(cfg, opts, public, private)
 		if err != nil {
 			return nil, fmt.Errorf("upstream %s: %w", cfg.Name, err)
 		}
@@ -86,13 +116,17 @@ func (c *Client) Upstream(name string) (*Upstream, error) {
 
 // Upstream is one registry.
 type Upstream struct {
-	name    string
-	base    *url.URL
-	reg     name.Registry
-	auth    authn.Authenticator // nil = ask the keychain
-	keys    authn.Keychain
-	rt      http.RoundTripper
-	observe func(upstream, kind string, status int)
+	name      string
+	base      *url.URL
+	reg       name.Registry
+	auth      authn.Authenticator // nil = ask the keychain
+	keys      authn.Keychain
+	rt        http.RoundTripper
+	stall     time.Duration
+	breaker   breaker
+	budget    window
+	observe   func(upstream, kind string, status int)
+	rateLimit func(upstream string, limit, remaining int, window time.Duration)
 
 	group singleflight.Group // one ping and token exchange per repository at a time
 	mu    sync.Mutex
@@ -103,7 +137,7 @@ type Upstream struct {
 // dropped: a token is fetched again, nothing else is lost.
 const maxRepos = 4096
 
-func newUpstream(cfg Config, opts Options) (*Upstream, error) {
+func newUpstream(cfg Config, opts Options, public, private http.RoundTripper) (*Upstream, error) {
 	base, err := url.Parse(cfg.URL)
 	if err != nil {
 		return nil, err
@@ -119,9 +153,17 @@ func newUpstream(cfg Config, opts Options) (*Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Budget.Requests < 0 || cfg.Budget.Requests > 0 && cfg.Budget.Per <= 0 {
+		return nil, fmt.Errorf("budget of %d requests in %s: want both more than 0, or no budget", cfg.Budget.Requests, cfg.Budget.Per)
+	}
+	road := &steer{scheme: base.Scheme, host: base.Host, allowPrivate: cfg.AllowPrivate || literal(base.Hostname()) != "", inner: public}
+	if road.allowPrivate {
+		road.inner = private
+	}
 	u := &Upstream{
-		name: cfg.Name, base: base, reg: reg, keys: opts.Keychain, observe: opts.Observe,
-		rt:    &oneScheme{scheme: base.Scheme, host: base.Host, inner: opts.Base},
+		name: cfg.Name, base: base, reg: reg, keys: opts.Keychain, rt: road,
+		stall: opts.Stall, breaker: breaker{limit: opts.BreakAfter}, budget: window{Budget: cfg.Budget},
+		observe: opts.Observe, rateLimit: opts.RateLimit,
 		repos: make(map[string]*http.Client),
 	}
 	switch {
@@ -137,13 +179,13 @@ func newUpstream(cfg Config, opts Options) (*Upstream, error) {
 // exchange runs once for any number of callers and is not cut short when one
 // of them leaves.
 func (u *Upstream) client(ctx context.Context, repo string) (*http.Client, error) {
-	u.mu.Lock()
-	c, ok := u.repos[repo]
-	u.mu.Unlock()
-	if ok {
+	if c, ok := u.authorized(repo); ok {
 		return c, nil
 	}
 	res := u.group.DoChan(repo, func() (any, error) {
+		if c, ok := u.authorized(repo); ok { // by an exchange that ended just now
+			return c, nil
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handshakeTimeout)
 		defer cancel()
 		return u.authorize(ctx, repo)
@@ -157,6 +199,13 @@ func (u *Upstream) client(ctx context.Context, repo string) (*http.Client, error
 		}
 		return r.Val.(*http.Client), nil //nolint:errcheck,forcetypeassert // authorize returns nothing else
 	}
+}
+
+func (u *Upstream) authorized(repo string) (*http.Client, bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	c, ok := u.repos[repo]
+	return c, ok
 }
 
 func (u *Upstream) authorize(ctx context.Context, repo string) (*http.Client, error) {
@@ -175,9 +224,12 @@ func (u *Upstream) authorize(ctx context.Context, repo string) (*http.Client, er
 		}
 	}
 	scope := r.Scope(transport.PullScope)
+	ctx, heard := hear(ctx)
 	rt, err := transport.NewWithContext(ctx, u.reg, auth, u.rt, []string{scope})
-	u.observe(u.name, "token", statusOf(err))
+	u.observe(u.name, kindToken, statusOf(err))
 	if err != nil {
+		err = heard.tell(u, err)
+		u.breaker.record(u.wrap(context.WithoutCancel(ctx), kindToken, err))
 		return nil, err
 	}
 	c := &http.Client{Transport: rt}
@@ -213,39 +265,4 @@ func statusOf(err error) int {
 		return te.StatusCode
 	}
 	return 0
-}
-
-// oneScheme keeps the registry library from trying another scheme on the
-// upstream's host than the configured one.
-type oneScheme struct {
-	scheme, host string
-	inner        http.RoundTripper
-}
-
-func (o *oneScheme) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Host == o.host && r.URL.Scheme != o.scheme {
-		return nil, fmt.Errorf("%s is configured for %s only", o.host, o.scheme)
-	}
-	return o.inner.RoundTrip(r)
-}
-
-const (
-	dialTimeout      = 10 * time.Second
-	headerTimeout    = 30 * time.Second
-	handshakeTimeout = 30 * time.Second // ping and token exchange together
-)
-
-func defaultTransport() http.RoundTripper {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   dialTimeout,
-		ResponseHeaderTimeout: headerTimeout,
-		ExpectContinueTimeout: time.Second,
-		IdleConnTimeout:       90 * time.Second,
-		MaxIdleConns:          256,
-		MaxIdleConnsPerHost:   32,
-		ForceAttemptHTTP2:     true,
-		DisableCompression:    true, // digests cover the bytes as sent
-	}
 }

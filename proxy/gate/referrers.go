@@ -1,0 +1,82 @@
+package gate
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sluiceproxy/sluice/proxy/route"
+)
+
+// referrersTTL is how long a list of referrers is not asked for again. It is
+// short, since a signature that was just made should be found.
+const referrersTTL = time.Minute
+
+// maxReferrerLists bounds the lists in memory; past it all are dropped.
+const maxReferrerLists = 4096
+
+// referrerCache remembers lists of referrers, the empty ones too. Errors are
+// not remembered, and never read as "none".
+type referrerCache struct {
+	mu sync.Mutex
+	m  map[key]referrerList
+}
+
+type referrerList struct {
+	referrers []ocispec.Descriptor
+	at        time.Time
+}
+
+// Referrers returns the descriptors of the manifests that refer to rt's digest
+// in its repository, of one artifactType or of all (""). What they name is
+// judged when it is pulled.
+func (g *Gate) Referrers(ctx context.Context, rt route.Route, artifactType string) ([]ocispec.Descriptor, error) {
+	k := key{rt.Name, rt.Digest}
+	all, ok := g.referrers.get(k, g.now())
+	if !ok {
+		var err error
+		if all, err = wait(ctx, g.manifests.DoChan("referrers "+k.String(), func() (any, error) {
+			ctx, cancel := context.WithTimeout(g.ctx, manifestTimeout)
+			defer cancel()
+			up, err := g.opts.Upstreams.Upstream(rt.Upstream)
+			if err != nil {
+				return nil, err
+			}
+			list, err := up.Referrers(ctx, rt.Repository, rt.Digest, "")
+			if err == nil {
+				g.referrers.put(k, referrerList{list, g.now()})
+			}
+			return list, err
+		}), func(v any) []ocispec.Descriptor { return v.([]ocispec.Descriptor) }); err != nil { //nolint:errcheck,forcetypeassert // what the function above returns
+			return nil, err
+		}
+	}
+	if artifactType == "" {
+		return all, nil
+	}
+	var some []ocispec.Descriptor
+	for _, d := range all {
+		if d.ArtifactType == artifactType {
+			some = append(some, d)
+		}
+	}
+	return some, nil
+}
+
+func (c *referrerCache) get(k key, now time.Time) ([]ocispec.Descriptor, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l, ok := c.m[k]
+	return l.referrers, ok && now.Sub(l.at) < referrersTTL
+}
+
+func (c *referrerCache) put(k key, l referrerList) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.m) >= maxReferrerLists {
+		clear(c.m)
+	}
+	c.m[k] = l
+}

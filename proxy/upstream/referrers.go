@@ -1,0 +1,205 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	godigest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+const (
+	maxPages     = 16   // of a list of referrers
+	maxReferrers = 4096 // of one digest
+)
+
+// Referrers returns the descriptors of what refers to d, of one artifactType or
+// of all (""). It asks the referrers API, and where the registry has none, the
+// referrers tag (OCI distribution 1.1, "Listing Referrers" and "Unavailable
+// Referrers API"). None is said only when the API lists none, or answers as one
+// that is not there (400, 404, 405, 406) and the tag is a 404 too; every other
+// answer is an error. A list longer than 16 pages or 4096 descriptors, a page
+// of more than MaxManifest bytes, or a descriptor without a sha256 digest is a
+// *ContentError: a list cut short could hide what matters.
+func (u *Upstream) Referrers(ctx context.Context, repo string, d godigest.Digest, artifactType string) ([]ocispec.Descriptor, error) {
+	if err := d.Validate(); err != nil {
+		return nil, fmt.Errorf("referrers of %q: %w", d, err)
+	}
+	op := "referrers of " + repo + "@" + d.String()
+	path := "/referrers/" + d.String()
+	query := ""
+	if artifactType != "" {
+		query = "?" + url.Values{"artifactType": {artifactType}}.Encode()
+	}
+	var all []ocispec.Descriptor
+	seen := make(map[godigest.Digest]bool)
+	for page := 0; ; page++ {
+		if page == maxPages {
+			return nil, &ContentError{Upstream: u.name, Op: op, Reason: fmt.Sprintf("more than %d pages", maxPages)}
+		}
+		p, err := u.referrersPage(ctx, repo, op, path, query, artifactType)
+		if page == 0 && unavailable(err) {
+			return u.referrersTag(ctx, repo, op, d, artifactType)
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, desc := range p.descriptors {
+			if !seen[desc.Digest] {
+				seen[desc.Digest] = true
+				all = append(all, desc)
+			}
+		}
+		if len(all) > maxReferrers {
+			return nil, &ContentError{Upstream: u.name, Op: op, Reason: fmt.Sprintf("more than %d referrers", maxReferrers)}
+		}
+		if !p.more {
+			return all, nil
+		}
+		query = "?" + p.next
+	}
+}
+
+// referrersPage is one answer of the referrers API.
+type referrersPage struct {
+	descriptors []ocispec.Descriptor
+	next        string // query of the next page
+	more        bool
+}
+
+func (u *Upstream) referrersPage(ctx context.Context, repo, op, path, query, artifactType string) (p referrersPage, err error) {
+	err = u.do(ctx, request{
+		method: http.MethodGet, repo: repo, kind: kindReferrers, op: op, path: path + query,
+		header: map[string]string{"Accept": ocispec.MediaTypeImageIndex},
+	}, func(resp *http.Response) error {
+		defer func() { _ = resp.Body.Close() }()
+		b, err := u.readAll(ctx, op, resp)
+		if err != nil {
+			return err
+		}
+		p = referrersPage{}
+		if p.descriptors, err = parseReferrers(mediaType(resp), b); err != nil {
+			return &ContentError{Upstream: u.name, Op: op, Reason: err.Error()}
+		}
+		if !slices.ContainsFunc(resp.Header.Values("OCI-Filters-Applied"), func(v string) bool { return strings.Contains(v, "artifactType") }) {
+			p.descriptors = ofType(p.descriptors, artifactType)
+		}
+		link := nextLink(resp.Header.Values("Link"))
+		if link == "" {
+			return nil
+		}
+		next, err := (&url.URL{Scheme: u.base.Scheme, Host: u.base.Host, Path: "/v2/" + repo + path}).Parse(link)
+		if err != nil || next.Host != u.base.Host || next.Path != "/v2/"+repo+path {
+			return &ContentError{Upstream: u.name, Op: op, Reason: fmt.Sprintf("the next page is said to be elsewhere: %q", link)}
+		}
+		p.next, p.more = next.RawQuery, true
+		return nil
+	})
+	return p, err
+}
+
+// unavailable reports whether a registry answers as one without referrers API.
+// The request is well-formed, so a 400 is of a registry that does not know it.
+func unavailable(err error) bool {
+	var status *StatusError
+	if !errors.As(err, &status) {
+		return false
+	}
+	switch status.Status {
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusBadRequest, http.StatusNotAcceptable:
+		return true
+	}
+	return false
+}
+
+// referrersTag reads the list from the tag that clients keep for registries
+// without referrers API (OCI distribution 1.1, "Referrers Tag Schema").
+func (u *Upstream) referrersTag(ctx context.Context, repo, op string, d godigest.Digest, artifactType string) ([]ocispec.Descriptor, error) {
+	hex := d.Encoded()
+	m, err := u.Manifest(ctx, repo, d.Algorithm().String()+"-"+hex[:min(len(hex), 64)])
+	var status *StatusError
+	if errors.As(err, &status) && status.Status == http.StatusNotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	list, err := parseReferrers(m.MediaType, m.Bytes)
+	if err != nil {
+		return nil, &ContentError{Upstream: u.name, Op: op, Reason: err.Error()}
+	}
+	if len(list) > maxReferrers {
+		return nil, &ContentError{Upstream: u.name, Op: op, Reason: fmt.Sprintf("more than %d referrers", maxReferrers)}
+	}
+	return ofType(list, artifactType), nil
+}
+
+// parseReferrers reads an image index. mediaType is what the answer was
+// declared as.
+func parseReferrers(mediaType string, b []byte) ([]ocispec.Descriptor, error) {
+	if mediaType != ocispec.MediaTypeImageIndex {
+		return nil, fmt.Errorf("not a list of referrers but %q", mediaType)
+	}
+	var index struct {
+		SchemaVersion int                   `json:"schemaVersion"`
+		MediaType     string                `json:"mediaType"`
+		Manifests     *[]ocispec.Descriptor `json:"manifests"`
+	}
+	if err := json.Unmarshal(b, &index); err != nil {
+		return nil, fmt.Errorf("not a list of referrers: %w", err)
+	}
+	if index.SchemaVersion != 2 || index.MediaType != "" && index.MediaType != ocispec.MediaTypeImageIndex || index.Manifests == nil {
+		return nil, errors.New("not a list of referrers: no image index of version 2")
+	}
+	for i, d := range *index.Manifests {
+		if err := d.Digest.Validate(); err != nil || d.Digest.Algorithm() != godigest.SHA256 {
+			return nil, fmt.Errorf("referrer %d has the digest %q, want sha256", i, d.Digest)
+		}
+		if d.Size < 0 {
+			return nil, fmt.Errorf("referrer %d has the size %d", i, d.Size)
+		}
+	}
+	return *index.Manifests, nil
+}
+
+// ofType keeps the descriptors of one artifactType; "" keeps all.
+func ofType(list []ocispec.Descriptor, artifactType string) []ocispec.Descriptor {
+	if artifactType == "" {
+		return list
+	}
+	return slices.DeleteFunc(list, func(d ocispec.Descriptor) bool { return d.ArtifactType != artifactType })
+}
+
+// nextLink returns the target of the link to the next page, "" if there is none
+// (RFC 8288, section 3).
+func nextLink(header []string) string {
+	for _, rest := range header {
+		for {
+			_, after, ok := strings.Cut(rest, "<")
+			if !ok {
+				break
+			}
+			target, params, ok := strings.Cut(after, ">")
+			if !ok {
+				break
+			}
+			rest = ""
+			if i := strings.IndexByte(params, '<'); i >= 0 {
+				params, rest = params[:i], params[i:]
+			}
+			for p := range strings.SplitSeq(params, ";") {
+				key, value, _ := strings.Cut(strings.Trim(p, ", \t"), "=")
+				if strings.EqualFold(key, "rel") && slices.Contains(strings.Fields(strings.Trim(value, `"`)), "next") {
+					return target
+				}
+			}
+		}
+	}
+	return ""
+}
