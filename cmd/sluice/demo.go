@@ -247,26 +247,26 @@ func (d *demo) pull(ctx context.Context, image, want string) error {
 	base := "/v2/up/" + repo
 	d.say("dim", "   GET %s%s/manifests/%s", d.registry, base, tag)
 	start := time.Now()
-	resp, body, err := d.get(ctx, base+"/manifests/"+tag)
+	a, err := d.get(ctx, base+"/manifests/"+tag)
 	if err != nil {
 		return err
 	}
 	got := "allow"
 	switch {
-	case resp.StatusCode == http.StatusForbidden:
+	case a.code == http.StatusForbidden:
 		got = "deny"
-	case resp.StatusCode != http.StatusOK:
-		return fmt.Errorf("pull of %s: %s: %s", image, resp.Status, body)
-	case resp.Header.Get("Warning") != "":
+	case a.code != http.StatusOK:
+		return fmt.Errorf("pull of %s: %s: %s", image, a.status, a.body)
+	case a.warning != "":
 		got = "annotate"
 	}
 	switch got {
 	case "deny":
-		d.say("red", "   %s  refused: %s", resp.Status, denialMessage(body))
+		d.say("red", "   %s  refused: %s", a.status, denialMessage(a.body))
 	case "annotate":
-		d.say("yellow", "   %s  served with Warning: %s", resp.Status, resp.Header.Get("Warning"))
+		d.say("yellow", "   %s  served with Warning: %s", a.status, a.warning)
 	default:
-		d.say("green", "   %s  allowed", resp.Status)
+		d.say("green", "   %s  allowed", a.status)
 	}
 	if got != want {
 		return fmt.Errorf("pull of %s: the verdict is %s, expected %s", image, got, want)
@@ -274,7 +274,7 @@ func (d *demo) pull(ctx context.Context, image, want string) error {
 	if got == "deny" {
 		return nil
 	}
-	n, size, err := d.pullBlobs(ctx, base, body)
+	n, size, err := d.pullBlobs(ctx, base, a.body)
 	if err != nil {
 		return fmt.Errorf("pull of %s: %w", image, err)
 	}
@@ -288,30 +288,37 @@ func (d *demo) pullBlobs(ctx context.Context, base string, manifest []byte) (n, 
 		return 0, 0, err
 	}
 	for _, desc := range append(m.Layers, m.Config) {
-		resp, body, err := d.get(ctx, base+"/blobs/"+desc.Digest.String())
+		a, err := d.get(ctx, base+"/blobs/"+desc.Digest.String())
 		if err != nil {
 			return 0, 0, err
 		}
-		if resp.StatusCode != http.StatusOK || godigest.FromBytes(body) != desc.Digest {
-			return 0, 0, fmt.Errorf("blob %s: %s, %d bytes", desc.Digest, resp.Status, len(body))
+		if a.code != http.StatusOK || godigest.FromBytes(a.body) != desc.Digest {
+			return 0, 0, fmt.Errorf("blob %s: %s, %d bytes", desc.Digest, a.status, len(a.body))
 		}
-		n, size = n+1, size+len(body)
+		n, size = n+1, size+len(a.body)
 	}
 	return n, size, nil
 }
 
-func (d *demo) get(ctx context.Context, path string) (*http.Response, []byte, error) {
+// answer is what the proxy said.
+type answer struct {
+	code            int
+	status, warning string
+	body            []byte
+}
+
+func (d *demo) get(ctx context.Context, path string) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.registry+path, nil)
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
-	return resp, body, err
+	return answer{code: resp.StatusCode, status: resp.Status, warning: resp.Header.Get("Warning"), body: body}, err
 }
 
 func denialMessage(body []byte) string {

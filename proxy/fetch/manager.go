@@ -106,7 +106,7 @@ func (m *Manager) Join(ctx context.Context, d godigest.Digest, size int64, src S
 	}
 }
 
-func (m *Manager) join(ctx context.Context, d godigest.Digest, size int64, src Source) (*Tail, <-chan struct{}, error) {
+func (m *Manager) join(ctx context.Context, d godigest.Digest, size int64, src Source) (*Tail, <-chan struct{}, error) { //nolint:contextcheck // a download lives on the manager's context
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if dl, ok := m.inflight[d]; ok {
@@ -123,10 +123,10 @@ func (m *Manager) join(ctx context.Context, d godigest.Digest, size int64, src S
 	if stored {
 		return nil, nil, ErrStored
 	}
-	if err := context.Cause(m.ctx); err != nil {
+	if err := context.Cause(m.ctx); err != nil { //nolint:contextcheck // the same
 		return nil, nil, &Error{d, err}
 	}
-	sink, err := m.opts.NewSink(m.ctx, d, size)
+	sink, err := m.opts.NewSink(m.ctx, d, size) //nolint:contextcheck // the same
 	if err != nil {
 		return nil, nil, &Error{d, err}
 	}

@@ -47,7 +47,7 @@ func (g *Gate) inventory(ctx context.Context, rt route.Route, e *entry, hold tim
 	if err != nil || ok {
 		return inv, err
 	}
-	f := g.startAnalysis(rt, e)
+	f := g.startAnalysis(rt, e) //nolint:contextcheck // many wait for it: it lives on the gate's context
 	ctx, cancel := context.WithTimeoutCause(ctx, hold, errHold)
 	defer cancel()
 	select {
@@ -155,7 +155,7 @@ func (g *Gate) classify(ctx context.Context, err error) error {
 	)
 	switch {
 	case g.ctx.Err() != nil:
-		return context.Cause(g.ctx)
+		return context.Cause(g.ctx) //nolint:contextcheck // the server stops
 	case errors.As(err, &fe), errors.As(err, &status), errors.As(err, &unre):
 		return err
 	case ctx.Err() != nil:
@@ -174,7 +174,21 @@ func (g *Gate) openUnjudged(ctx context.Context, rt route.Route, desc ocispec.De
 	case f != nil:
 		return f, nil
 	}
-	return t.Unverified(ctx), nil
+	return &provenReader{ReadCloser: t.Unverified(ctx), ctx: ctx, tail: t}, nil
+}
+
+// provenReader is the stream of a download whose Close tells whether the bytes
+// were right. An analyser that stumbles over wrong bytes learns so that they
+// are the upstream's fault and not the image's.
+type provenReader struct {
+	io.ReadCloser
+	ctx  context.Context //nolint:containedctx // lives as long as one read of the blob
+	tail *fetch.Tail
+}
+
+func (r *provenReader) Close() error {
+	err := r.tail.Verified(r.ctx)
+	return errors.Join(err, r.ReadCloser.Close())
 }
 
 // wait waits for a shared call, or for the caller's end.

@@ -47,7 +47,7 @@ func (g *Gate) entry(ctx context.Context, rt route.Route, d godigest.Digest) (*e
 	if e, ok := g.entries.get(k); ok {
 		return e, nil
 	}
-	return wait(ctx, g.manifests.DoChan(k.String(), func() (any, error) {
+	return wait(ctx, g.manifests.DoChan(k.String(), func() (any, error) { //nolint:contextcheck // many wait for it: it lives on the gate's context
 		ctx, cancel := context.WithTimeout(g.ctx, manifestTimeout)
 		defer cancel()
 		e, err := g.load(ctx, rt, k)
@@ -121,7 +121,7 @@ func (g *Gate) resolve(ctx context.Context, rt route.Route) (tagged, error) {
 	if t, ok := g.tags.get(ref, g.now(), g.opts.TagTTL); ok {
 		return t, t.missing
 	}
-	return wait(ctx, g.manifests.DoChan("tag "+ref, func() (any, error) {
+	return wait(ctx, g.manifests.DoChan("tag "+ref, func() (any, error) { //nolint:contextcheck // many wait for it: it lives on the gate's context
 		ctx, cancel := context.WithTimeout(g.ctx, manifestTimeout)
 		defer cancel()
 		up, err := g.opts.Upstreams.Upstream(rt.Upstream)

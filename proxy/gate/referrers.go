@@ -37,7 +37,7 @@ func (g *Gate) Referrers(ctx context.Context, rt route.Route, artifactType strin
 	all, ok := g.referrers.get(k, g.now())
 	if !ok {
 		var err error
-		if all, err = wait(ctx, g.manifests.DoChan("referrers "+k.String(), func() (any, error) {
+		if all, err = wait(ctx, g.manifests.DoChan("referrers "+k.String(), func() (any, error) { //nolint:contextcheck // many wait for it: it lives on the gate's context
 			ctx, cancel := context.WithTimeout(g.ctx, manifestTimeout)
 			defer cancel()
 			up, err := g.opts.Upstreams.Upstream(rt.Upstream)

@@ -64,9 +64,13 @@ func TestOpenModes(t *testing.T) {
 		pragma string
 		want   string
 	}{
-		{db.durable, "synchronous", "2"}, {db.quick, "synchronous", "1"},
-		{db.durable, "journal_mode", "wal"}, {db.quick, "journal_mode", "wal"},
-		{db.read, "query_only", "1"}, {db.durable, "foreign_keys", "1"}, {db.durable, "busy_timeout", "10000"},
+		{db.durable, "synchronous", "2"},
+		{db.quick, "synchronous", "1"},
+		{db.durable, "journal_mode", "wal"},
+		{db.quick, "journal_mode", "wal"},
+		{db.read, "query_only", "1"},
+		{db.durable, "foreign_keys", "1"},
+		{db.durable, "busy_timeout", "10000"},
 	} {
 		var got string
 		if err := tt.pool.QueryRowContext(t.Context(), "PRAGMA "+tt.pragma).Scan(&got); err != nil || got != tt.want {

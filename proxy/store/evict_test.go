@@ -227,9 +227,12 @@ func TestSmallBlobsGoLast(t *testing.T) {
 	if got := names(t, s, 10<<10, "ABC"); got != "ABC" {
 		t.Errorf("small blobs left: %q", got)
 	}
-	for i := range 60 { // many small ones: then their age counts
+	for i := range 20 { // many small ones: then their age counts
 		put(t, s, fmt.Sprintf("small %d", i), 30<<10)
 		c.forward(time.Minute)
+	}
+	if s.index.large.Len() == 0 {
+		t.Error("no large blob is left")
 	}
 	if got := names(t, s, 10<<10, "ABC"); got != "" {
 		t.Errorf("old small blobs left among many: %q", got)
@@ -315,6 +318,12 @@ func TestReservation(t *testing.T) {
 				t.Errorf("left %q, want %q", got, tt.left)
 			}
 			if p != nil {
+				if _, err := s.NewSpoolFor(4*unit - p.reserved + 1); !errors.Is(err, ErrFull) {
+					t.Errorf("another one for more than what is left: %v", err)
+				}
+				if got := names(t, s, unit, "abc"); got != tt.left {
+					t.Errorf("after another one that was refused: left %q, want %q", got, tt.left)
+				}
 				if err := p.Abort(); err != nil {
 					t.Error(err)
 				}
@@ -388,6 +397,25 @@ func TestCommitOfAnotherSize(t *testing.T) {
 	check(t, s)
 }
 
+func TestAbortAfterCommit(t *testing.T) {
+	s := open(t, t.TempDir())
+	p, err := s.NewSpoolFor(4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(p, "abc"); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Commit(t.Context(), godigest.FromString("abc"), 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Abort(); err != nil {
+		t.Error(err)
+	}
+	use(t, s, godigest.FromString("abc"))
+	check(t, s)
+}
+
 func TestReaderOutlivesEviction(t *testing.T) {
 	s := openWith(t, t.TempDir(), Options{MaxBytes: 2 * unit, High: 1, Low: 1})
 	d := put(t, s, "a", unit)
@@ -443,23 +471,24 @@ func TestDiskFloor(t *testing.T) {
 	const total = 1000 * unit // of which 50 stay free
 	for _, tt := range []struct {
 		name    string
-		avail   int64 // with three blobs on the disk
+		blobs   string
+		avail   int64 // with all blobs on the disk
 		deaf    bool  // the disk does not become emptier by eviction
 		size    int64
 		wantErr error
 		left    string
 	}{
-		{"room enough", 60 * unit, false, 10 * unit, nil, "abc"},
-		{"one blob short", 60 * unit, false, 11 * unit, nil, "bc"},
-		{"all blobs short", 51 * unit, false, 4 * unit, nil, ""},
-		{"eviction would not do", 51 * unit, false, 5 * unit, ErrFull, "abc"},
-		{"eviction does not help", 60 * unit, true, 11 * unit, ErrFull, ""},
-		{"disk does not answer", -1, false, 1, syscall.EIO, "abc"},
+		{"room enough", "abc", 60 * unit, false, 10 * unit, nil, "abc"},
+		{"one blob short", "abc", 60 * unit, false, 11 * unit, nil, "bc"},
+		{"all blobs short", "abc", 51 * unit, false, 4 * unit, nil, ""},
+		{"eviction would not do", "abc", 51 * unit, false, 5 * unit, ErrFull, "abc"},
+		{"eviction does not help", "abcdef", 60 * unit, true, 11 * unit, ErrFull, "def"},
+		{"disk does not answer", "abc", -1, false, 1, syscall.EIO, "abc"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newClock()
 			s := openWith(t, t.TempDir(), Options{Now: c.now})
-			for _, name := range "abc" {
+			for _, name := range tt.blobs {
 				put(t, s, string(name), unit)
 				c.forward(time.Minute)
 			}
@@ -470,13 +499,13 @@ func TestDiskFloor(t *testing.T) {
 				if tt.deaf {
 					return tt.avail, total, nil
 				}
-				return tt.avail + 3*unit - onDisk(t, s.root), total, nil
+				return tt.avail + int64(len(tt.blobs))*unit - onDisk(t, s.root), total, nil
 			}
 			p, err := s.NewSpoolFor(tt.size)
 			if !errors.Is(err, tt.wantErr) {
 				t.Errorf("error %v, want %v", err, tt.wantErr)
 			}
-			if got := names(t, s, unit, "abc"); got != tt.left {
+			if got := names(t, s, unit, tt.blobs); got != tt.left {
 				t.Errorf("left %q, want %q", got, tt.left)
 			}
 			if p != nil {

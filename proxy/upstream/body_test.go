@@ -59,7 +59,7 @@ func TestSlowLorisUpstream(t *testing.T) {
 					_, err = body.Read(buf)
 				}
 				if tt.want == 0 {
-					if err != io.EOF {
+					if !errors.Is(err, io.EOF) {
 						t.Errorf("error = %v, want the end", err)
 					}
 					return

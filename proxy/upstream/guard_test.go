@@ -254,7 +254,9 @@ func TestDialGuardOnTokenRealm(t *testing.T) {
 func TestDialGuardOnRebinding(t *testing.T) {
 	o := newOutside(t)
 	o.push(t, "app:1")
+	o.dns.mu.Lock()
 	o.dns.names["registry.test"] = []string{"127.0.0.1", "127.0.0.1", "127.0.0.2"} // the ping, a request, then elsewhere
+	o.dns.mu.Unlock()
 	u := o.upstream(t, Config{})
 	if _, err := u.Resolve(t.Context(), "app", "1"); err != nil {
 		t.Fatal(err)
@@ -349,7 +351,7 @@ func TestDefaultTransports(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tr, ok := c.ups["up"].rt.(*steer).inner.(*http.Transport) //nolint:errcheck // the test's point is another
+		tr, ok := c.ups["up"].rt.(*steer).inner.(*http.Transport)
 		if !ok {
 			t.Fatal("no *http.Transport")
 		}

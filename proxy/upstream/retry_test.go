@@ -117,6 +117,21 @@ func TestRetriesRefusedConnections(t *testing.T) {
 	})
 }
 
+// TestBlobsAreLeftToFetch: it has pauses and a count of its own.
+func TestBlobsAreLeftToFetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u, p := bubble(t, answer(404), Options{}, Config{})
+		_, _ = u.Resolve(t.Context(), "app", "1")
+		p.down.Store(true)
+		before := p.dials.Load()
+		_, _, err := u.Blob(t.Context(), "app", godigest.FromString("x"), 0, -1)
+		var un *UnreachableError
+		if n := p.dials.Load() - before; !errors.As(err, &un) || n != 1 {
+			t.Errorf("error = %v after %d connections, want an *UnreachableError after one", err, n)
+		}
+	})
+}
+
 // TestNoRetryOfTimeouts: the time is used up when one is noticed.
 func TestNoRetryOfTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -192,11 +207,11 @@ func TestBreaker(t *testing.T) {
 			if sent || !errors.As(err, &un) || !errors.As(err, &open) {
 				t.Fatalf("open circuit: sent %v, %v", sent, err)
 			}
-			time.Sleep(pause*time.Second - 1)
+			time.Sleep(pause*time.Second - time.Millisecond)
 			if sent, err := ask(200); sent {
 				t.Fatalf("sent before %d s are over: %v", pause, err)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Millisecond)
 			failures(1) // the trial
 		}
 		time.Sleep(maxOpenTime)
@@ -250,6 +265,32 @@ func TestBreakerTrial(t *testing.T) {
 		var status *StatusError
 		if _, _, err := u.Tags(t.Context(), "app", 0, ""); !errors.As(err, &status) {
 			t.Errorf("after the trial: %v", err)
+		}
+	})
+}
+
+// TestBreakerPauseOfACrowd: calls that were under way when the circuit opened
+// do not lengthen its pause.
+func TestBreakerPauseOfACrowd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fail := make(chan struct{})
+		s := &script{steps: []http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) {
+			<-fail
+			w.WriteHeader(500)
+		}}}
+		u, _ := bubble(t, s.ServeHTTP, Options{}, Config{})
+		var wg sync.WaitGroup
+		for range 5 * breakAfter {
+			wg.Go(func() { _, _, _ = u.Tags(t.Context(), "app", 0, "") })
+		}
+		synctest.Wait()
+		close(fail)
+		wg.Wait()
+		n := s.n.Load()
+		time.Sleep(minOpenTime)
+		_, _, err := u.Tags(t.Context(), "app", 0, "")
+		if s.n.Load() != n+1 {
+			t.Errorf("not asked after %s: %v", minOpenTime, err)
 		}
 	})
 }

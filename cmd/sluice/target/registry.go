@@ -103,7 +103,7 @@ func registries(name string, opts Options) (*route.Table, *upstream.Client, erro
 	}
 	if host, _, more := strings.Cut(name, "/"); more && (strings.ContainsAny(host, ".:") || host == "localhost") && !slices.Contains(known, host) {
 		routes = append(routes, route.Upstream{Name: host})
-		configs = append(configs, upstream.Config{Name: host, URL: scheme(host) + "://" + host})
+		configs = append(configs, upstream.Config{Name: host, URL: scheme(host) + "://" + host, AllowPrivate: true}) // who typed the name means it
 	}
 	table, err := route.NewTable(routes, opts.Default, "")
 	if err != nil {
