@@ -8,10 +8,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -288,4 +290,85 @@ func head(t *testing.T, url string) (int, http.Header) {
 	}
 	_ = resp.Body.Close()
 	return resp.StatusCode, resp.Header
+}
+
+// TestImageLargerThanTheCache: there is no room, and the client is told so
+// before any byte.
+func TestImageLargerThanTheCache(t *testing.T) {
+	up, _, _ := testImage(t, 300_000)
+	s, _ := run(t, func(o *Options) {
+		o.CacheBytes = 100_000
+		o.Upstreams = []Upstream{{Config: upstream.Config{Name: "up", URL: up}}}
+		o.Advisories = verdictOn{analyzer.SeverityUnknown}
+	})
+	status, body := get(t, http.DefaultClient, "http://"+s.Addr().String()+"/v2/up/app/manifests/1", nil)
+	if status != http.StatusServiceUnavailable || !strings.Contains(body, "UNAVAILABLE") {
+		t.Errorf("%d %s, want 503", status, body)
+	}
+}
+
+// TestEvictedImagesAreFetchedAgain: the cache holds two of three images at a time.
+// What was evicted is a miss, not an empty answer, and is not analysed again.
+func TestEvictedImagesAreFetchedAgain(t *testing.T) {
+	done := make(chan struct{})
+	close(done)
+	scans := &countingScanner{slowScanner: slowScanner{done}}
+	var ups []Upstream
+	images := make(map[string]map[godigest.Digest][]byte)
+	for _, name := range []string{"one", "two", "three"} {
+		url, _, blobs := testImage(t, 300_000)
+		ups = append(ups, Upstream{Config: upstream.Config{Name: name, URL: url}})
+		images[name] = blobs
+	}
+	s, _ := run(t, func(o *Options) {
+		o.CacheBytes, o.Upstreams, o.Advisories = 650_000, ups, verdictOn{analyzer.SeverityUnknown}
+		o.Analyzer = analyzer.New(analyzer.Options{Scanner: scans, Log: zaptest.NewLogger(t)})
+	})
+	for range 3 {
+		for name, blobs := range images {
+			base := "http://" + s.Addr().String() + "/v2/" + name + "/app"
+			if status, body := get(t, http.DefaultClient, base+"/manifests/1", nil); status != http.StatusOK {
+				t.Fatalf("%s: %d %s", name, status, body)
+			}
+			for d, b := range blobs {
+				if status, body := get(t, http.DefaultClient, base+"/blobs/"+d.String(), nil); status != http.StatusOK || body != string(b) {
+					t.Errorf("%s: blob of %d bytes: %d, %d bytes: %.200s", name, len(b), status, len(body), body)
+				}
+			}
+		}
+	}
+	if n := scans.n.Load(); n != 3 {
+		t.Errorf("%d scans of three layers", n)
+	}
+}
+
+type countingScanner struct {
+	slowScanner
+	n atomic.Int64
+}
+
+func (c *countingScanner) Scan(ctx context.Context, r io.Reader) (*analyzer.Layer, error) {
+	c.n.Add(1)
+	return c.slowScanner.Scan(ctx, r)
+}
+
+// TestSlowRequest: a client that never ends its header does not stay.
+func TestSlowRequest(t *testing.T) {
+	s, _ := run(t, nil)
+	s.registry.ReadHeaderTimeout = 50 * time.Millisecond
+	var d net.Dialer
+	c, err := d.DialContext(t.Context(), "tcp", s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := io.WriteString(c, "GET /v2/ HTTP/1.1\r\nHost: x\r\nX-Slow: "); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(c); err != nil || strings.Contains(string(b), "200 OK") {
+		t.Errorf("after an unfinished header: %q, %v, want the connection closed", b, err)
+	}
 }

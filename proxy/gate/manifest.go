@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"sync"
@@ -128,7 +129,8 @@ func (g *Gate) resolve(ctx context.Context, rt route.Route) (tagged, error) {
 		if err != nil {
 			return nil, err
 		}
-		desc, err := up.Resolve(ctx, rt.Repository, rt.Tag)
+		known, _ := g.tags.get(ref, g.now(), forever)
+		desc, _, err := up.ResolveIfChanged(ctx, rt.Repository, rt.Tag, known.digest)
 		if err != nil {
 			if t, ok := g.stale(ctx, rt, err); ok {
 				return t, nil
@@ -188,6 +190,7 @@ type tagged struct {
 const (
 	maxTags     = 65536       // kept; past it all are dropped and asked again
 	negativeTTL = time.Minute // longest that a missing tag is not asked for again
+	forever     = time.Duration(math.MaxInt64)
 )
 
 // get returns what is younger than ttl, and than negativeTTL if it is a miss.

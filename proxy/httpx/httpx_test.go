@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap/zaptest"
@@ -190,6 +191,50 @@ func TestFilesReachTheConnection(t *testing.T) {
 		t.Error("the connection did not get the *os.File")
 	}
 }
+
+// TestClientThatTakesNothing: its connection is cut, and not before its time.
+func TestClientThatTakesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe() // a write waits for the reader, as on a full socket
+		defer func() { _ = client.Close() }()
+		ended := make(chan time.Duration, 1)
+		start := time.Now()
+		srv := &http.Server{ReadHeaderTimeout: time.Minute, Handler: Middleware(zap.NewNop(), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(make([]byte, 10<<20))
+			ended <- time.Since(start)
+		}))}
+		l := &oneConn{conn: server, done: make(chan struct{})}
+		go func() { _ = srv.Serve(l) }()
+		if _, err := io.WriteString(client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-ended; got != patience {
+			t.Errorf("cut after %s, want %s", got, patience)
+		}
+		_ = srv.Close()
+	})
+}
+
+// oneConn is a listener of one connection.
+type oneConn struct {
+	conn net.Conn
+	done chan struct{}
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	if c := l.conn; c != nil {
+		l.conn = nil
+		return c, nil
+	}
+	<-l.done
+	return nil, net.ErrClosed
+}
+
+func (l *oneConn) Close() error {
+	close(l.done)
+	return nil
+}
+func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
 
 func TestClientIP(t *testing.T) {
 	for addr, want := range map[string]string{"10.0.0.1:99": "10.0.0.1", net.JoinHostPort("::1", "5"): "::1", "odd": "odd"} {

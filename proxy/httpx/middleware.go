@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -34,6 +35,7 @@ func Middleware(log *zap.Logger, next http.Handler) http.Handler {
 		w.Header().Set("X-Request-Id", id)
 		l := log.With(zap.String("request_id", id), zap.String("client", ClientIP(r)))
 		rec := &recorder{ResponseWriter: w}
+		defer rec.patient()
 		defer func() {
 			switch p := recover(); p {
 			case nil:
@@ -81,11 +83,37 @@ func ClientIP(r *http.Request) string {
 	return host
 }
 
-// recorder counts what was written.
+// How slowly a client may read before it is cut: less than a chunk within the
+// patience. One that takes nothing would hold a file and a goroutine for ever.
+const (
+	chunk    = 1 << 20
+	patience = 4 * time.Minute
+)
+
+// recorder counts what was written, and bounds how long one write may take.
 type recorder struct {
 	http.ResponseWriter
-	status int
-	bytes  int64
+	status   int
+	bytes    int64
+	deadline time.Time // of the connection's writes; zero = none was set
+}
+
+// hurry gives the next write its time. Setting a deadline costs more than
+// looking at the clock, so half of the patience may be used up already.
+func (w *recorder) hurry() {
+	now := time.Now()
+	if w.deadline.Sub(now) > patience/2 {
+		return
+	}
+	w.deadline = now.Add(patience)
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(w.deadline) // a writer without deadlines has no slow client
+}
+
+// patient lifts the deadline for the next request on the connection.
+func (w *recorder) patient() {
+	if !w.deadline.IsZero() {
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Time{})
+	}
 }
 
 func (w *recorder) WriteHeader(status int) {
@@ -99,6 +127,7 @@ func (w *recorder) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
+	w.hurry()
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)
 	return n, err
@@ -110,9 +139,22 @@ func (w *recorder) ReadFrom(r io.Reader) (int64, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	n, err := io.Copy(w.ResponseWriter, r)
-	w.bytes += n
-	return n, err
+	limit, ok := r.(*io.LimitedReader)
+	if !ok {
+		limit = &io.LimitedReader{R: r, N: math.MaxInt64}
+	}
+	var sent int64
+	for limit.N > 0 {
+		w.hurry()
+		part := &io.LimitedReader{R: limit.R, N: min(limit.N, chunk)}
+		n, err := io.Copy(w.ResponseWriter, part)
+		sent, limit.N = sent+n, limit.N-n
+		w.bytes += n
+		if err != nil || part.N > 0 { // the source ended
+			return sent, err
+		}
+	}
+	return sent, nil
 }
 
 // Unwrap is for http.ResponseController.
