@@ -88,25 +88,18 @@ func (d *download) changed() {
 	d.wake = make(chan struct{})
 }
 
-func (d *download) verified() {
+// end tells the readers how the download ended: with all bytes verified, or
+// with err. What becomes of the bytes afterwards is not their concern: they have
+// the right ones, or an error.
+func (d *download) end(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state = complete
-	d.changed()
-}
-
-// finish ends the download after its commit, or with err.
-func (d *download) finish(err error) {
-	d.mu.Lock()
-	// A commit that fails after the bytes were verified takes nothing away from
-	// the readers that are there: they hold the right bytes.
-	if err != nil && d.state == running {
+	if err != nil {
 		d.state, d.err = failed, &Error{d.digest, err}
 		d.sizeKnown(d.size)
 	}
 	d.changed()
-	d.mu.Unlock()
-	close(d.done)
 }
 
 // sizeKnown sets the size once. The caller holds mu.

@@ -111,10 +111,13 @@ func (m *Manager) join(ctx context.Context, d godigest.Digest, size int64, src S
 	defer m.mu.Unlock()
 	if dl, ok := m.inflight[d]; ok {
 		t, ok, err := dl.tail()
-		if !ok {
+		switch {
+		case !ok:
 			return nil, dl.done, nil
+		case err != nil:
+			return nil, nil, &Error{d, err}
 		}
-		return t, nil, err
+		return t, nil, nil
 	}
 	stored, err := m.opts.Stored(ctx, d)
 	if err != nil {
@@ -154,8 +157,8 @@ func (m *Manager) run(ctx context.Context, dl *download, src Source) {
 	defer dl.cancel(nil)
 	start := time.Now()
 	err := dl.fetch(ctx, src)
+	dl.end(err) // from here on nobody joins
 	if err == nil {
-		dl.verified()
 		err = dl.sink.Commit(context.WithoutCancel(ctx), dl.digest, dl.written)
 	}
 	if err != nil {
@@ -166,6 +169,6 @@ func (m *Manager) run(ctx context.Context, dl *download, src Source) {
 	m.mu.Lock()
 	delete(m.inflight, dl.digest)
 	m.mu.Unlock()
-	dl.finish(err)
+	close(dl.done)
 	m.opts.Log.Debug("download ended", zap.Stringer("digest", dl.digest), zap.Int64("bytes", dl.written), zap.Duration("dur", time.Since(start)), zap.Error(err))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -15,9 +16,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/sluiceproxy/sluice/analyzer"
-	"github.com/sluiceproxy/sluice/proxy/fetch"
 	"github.com/sluiceproxy/sluice/proxy/route"
-	"github.com/sluiceproxy/sluice/proxy/upstream"
 )
 
 // contentError says that an image's bytes arrived and cannot be analysed.
@@ -145,21 +144,27 @@ func (g *Gate) fetchAhead(ctx context.Context, rt route.Route, layers []ocispec.
 	}
 }
 
+// sourceError is an error of getting the bytes, wherever they should have come
+// from.
+type sourceError struct{ err error }
+
+func (e *sourceError) Error() string { return e.err.Error() }
+func (e *sourceError) Unwrap() error { return e.err }
+
 // classify tells the image's fault, which the policy judges, from everyone
 // else's: the upstream, the disk, the server that stops.
 func (g *Gate) classify(ctx context.Context, err error) error {
 	var (
-		fe     *fetch.Error
-		status *upstream.StatusError
-		unre   *upstream.UnreachableError
+		source *sourceError
+		local  *fs.PathError // of a temporary file
 	)
 	switch {
 	case g.ctx.Err() != nil:
 		return context.Cause(g.ctx) //nolint:contextcheck // the server stops
-	case errors.As(err, &fe), errors.As(err, &status), errors.As(err, &unre):
-		return err
-	case ctx.Err() != nil:
+	case ctx.Err() != nil: // it took too long, which is evidence
 		return &contentError{context.Cause(ctx)}
+	case errors.As(err, &source), errors.As(err, &local):
+		return err
 	}
 	return &contentError{err}
 }
@@ -170,25 +175,38 @@ func (g *Gate) openUnjudged(ctx context.Context, rt route.Route, desc ocispec.De
 	f, t, err := g.open(ctx, rt, desc)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, &sourceError{err}
 	case f != nil:
-		return f, nil
+		return &source{ReadCloser: f}, nil
 	}
-	return &provenReader{ReadCloser: t.Unverified(ctx), ctx: ctx, tail: t}, nil
+	return &source{ReadCloser: t.Unverified(ctx), proof: func() error { return t.Verified(ctx) }}, nil
 }
 
-// provenReader is the stream of a download whose Close tells whether the bytes
-// were right. An analyser that stumbles over wrong bytes learns so that they
-// are the upstream's fault and not the image's.
-type provenReader struct {
+// source is a stream for the analyser. Its errors are marked as not the image's
+// fault, and Close tells whether a download's bytes were right: an analyser that
+// stumbles over wrong bytes learns so that the upstream sent them.
+type source struct {
 	io.ReadCloser
-	ctx  context.Context //nolint:containedctx // lives as long as one read of the blob
-	tail *fetch.Tail
+	proof func() error // nil for a blob of the store
 }
 
-func (r *provenReader) Close() error {
-	err := r.tail.Verified(r.ctx)
-	return errors.Join(err, r.ReadCloser.Close())
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &sourceError{err}
+	}
+	return n, err
+}
+
+func (s *source) Close() error {
+	var err error
+	if s.proof != nil {
+		err = s.proof()
+	}
+	if err = errors.Join(err, s.ReadCloser.Close()); err != nil {
+		return &sourceError{err}
+	}
+	return nil
 }
 
 // wait waits for a shared call, or for the caller's end.
