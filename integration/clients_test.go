@@ -14,20 +14,64 @@ import (
 
 // client is a tool that pulls images.
 type client struct {
-	name string
-	// pull pulls reference for linux/amd64 and returns what the tool printed.
+	name    string
+	mirrors bool // can be configured to ask the program for images of other registries
+	tells   bool // prints the reason of a refusal
+	// into pulls reference for linux/amd64 on m and returns what the tool printed.
 	// After a success the pulled content is compared with want, the digest of the
 	// image's own manifest.
-	pull func(t *testing.T, reference string, want godigest.Digest) (out string, err error)
+	into func(t *testing.T, m machine, reference string, want godigest.Digest) (out string, err error)
 }
 
+// pull is into on a machine of its own.
+func (c client) pull(t *testing.T, reference string, want godigest.Digest) (string, error) {
+	t.Helper()
+	return c.into(t, newMachine(t), reference, want)
+}
+
+// clients are those that print the reason of a refusal.
 func clients() []client {
-	return []client{{"crane", cranePull}, {"skopeo", skopeoPull}, {"podman", podmanPull}}
+	return []client{
+		{name: "crane", tells: true, into: cranePull},
+		{name: "skopeo", mirrors: true, tells: true, into: skopeoPull},
+		{name: "podman", mirrors: true, tells: true, into: podmanPull},
+	}
+}
+
+// machine is a place for a client's configuration and images.
+type machine struct {
+	dir string // all files are below it
+}
+
+func newMachine(t *testing.T) machine {
+	t.Helper()
+	m := machine{must(os.MkdirTemp("", "pull"))(t)} // t.TempDir's names are too long for sockets
+	t.Cleanup(func() {
+		if err := os.RemoveAll(m.dir); err != nil {
+			t.Error(err)
+		}
+	})
+	write(t, m.registries(), nil)
+	write(t, m.policy(), []byte(`{"default":[{"type":"insecureAcceptAnything"}]}`))
+	return m
+}
+
+func (m machine) registries() string { return filepath.Join(m.dir, "registries.conf") }
+func (m machine) policy() string     { return filepath.Join(m.dir, "policy.json") }
+func (m machine) hosts() string      { return filepath.Join(m.dir, "certs.d") }
+
+// mirror makes clients ask the proxy, and nobody else, for images of registry,
+// which is the proxy's upstream "up". It is the exclusive form of docs/mirror.md.
+func (m machine) mirror(t *testing.T, registry, proxy string) {
+	t.Helper()
+	write(t, m.registries(), fmt.Appendf(nil, "[[registry]]\nprefix = %q\nlocation = %q\ninsecure = true\n", registry, proxy+"/up"))
+	write(t, filepath.Join(m.hosts(), registry, "hosts.toml"),
+		fmt.Appendf(nil, "server = \"http://%[1]s\"\n\n[host.\"http://%[1]s\"]\n  capabilities = [\"pull\", \"resolve\"]\n", proxy))
 }
 
 // cranePull writes an OCI layout, whose blobs are named after their digests.
-func cranePull(t *testing.T, reference string, want godigest.Digest) (string, error) {
-	dir := filepath.Join(t.TempDir(), "layout")
+func cranePull(t *testing.T, m machine, reference string, want godigest.Digest) (string, error) {
+	dir := filepath.Join(m.dir, "layout")
 	out, err := command(t, tool(t, "crane"), "pull", "--insecure", "--platform", "linux/amd64", "--format", "oci", reference, dir)
 	if err != nil {
 		return out, err
@@ -41,9 +85,9 @@ func cranePull(t *testing.T, reference string, want godigest.Digest) (string, er
 
 // skopeoPull writes skopeo's dir format: the manifest as it came, and blobs
 // named after their digests.
-func skopeoPull(t *testing.T, reference string, want godigest.Digest) (string, error) {
-	dir := t.TempDir()
-	out, err := command(t, tool(t, "skopeo"), "--insecure-policy", "--override-os", "linux", "--override-arch", "amd64",
+func skopeoPull(t *testing.T, m machine, reference string, want godigest.Digest) (string, error) {
+	dir := filepath.Join(m.dir, "copy")
+	out, err := command(t, tool(t, "skopeo"), "--registries-conf", m.registries(), "--policy", m.policy(), "--override-os", "linux", "--override-arch", "amd64",
 		"copy", "--preserve-digests", "--src-tls-verify=false", "docker://"+reference, "dir:"+dir)
 	if err != nil {
 		return out, err
@@ -60,20 +104,19 @@ func skopeoPull(t *testing.T, reference string, want godigest.Digest) (string, e
 
 // podmanPull pulls into a store of its own and asks it for the digests. Podman
 // verifies layers and config itself.
-func podmanPull(t *testing.T, reference string, want godigest.Digest) (string, error) {
+func podmanPull(t *testing.T, m machine, reference string, want godigest.Digest) (string, error) {
 	bin := tool(t, "podman")
-	root := must(os.MkdirTemp("", "podman"))(t) // t.TempDir's names are too long for podman's sockets
-	t.Cleanup(func() {
-		if err := os.RemoveAll(root); err != nil {
-			t.Error(err)
-		}
-	})
-	policy := filepath.Join(root, "policy.json")
-	write(t, policy, []byte(`{"default":[{"type":"insecureAcceptAnything"}]}`))
-	store := []string{"--root", filepath.Join(root, "root"), "--runroot", filepath.Join(root, "run"), "--storage-driver", "vfs"}
-	podman := func(args ...string) (string, error) { return command(t, bin, append(store, args...)...) }
-	out, err := podman("pull", "--arch", "amd64", "--tls-verify=false", "--signature-policy", policy, reference)
+	podman := func(args ...string) (string, error) {
+		return command(t, bin, append([]string{
+			"--registries-conf", m.registries(), "--root", filepath.Join(m.dir, "root"),
+			"--runroot", filepath.Join(m.dir, "run"), "--storage-driver", "vfs",
+		}, args...)...)
+	}
+	out, err := podman("pull", "--arch", "amd64", "--tls-verify=false", "--signature-policy", m.policy(), reference)
 	if err != nil {
+		if got, lerr := podman("images", "--quiet"); lerr != nil || strings.TrimSpace(got) != "" {
+			t.Errorf("after a pull that failed podman has the images %q (%v)", got, lerr)
+		}
 		return out, err
 	}
 	got, err := podman("image", "inspect", "--format", "{{join .RepoDigests \" \"}}", reference)
@@ -115,7 +158,7 @@ func compareNames(dir, skip string) error {
 
 // command runs a program and returns all that it printed.
 func command(t *testing.T, name string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = environment()
