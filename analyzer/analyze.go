@@ -182,6 +182,9 @@ func (a *Analyzer) layer(ctx context.Context, img Image, desc ocispec.Descriptor
 		}
 	}
 	l, err := a.flights.do(ctx, desc.Digest, func(ctx context.Context) (*Layer, error) { return a.scan(ctx, img, desc) })
+	if errors.Is(err, ErrElsewhere) {
+		return &Layer{Digest: desc.Digest, Size: desc.Size, Incomplete: []Incomplete{{Layer: desc.Digest, Reason: ErrElsewhere.Error()}}}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package analyzer
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	godigest "github.com/opencontainers/go-digest"
@@ -24,6 +25,11 @@ type LayerCache interface {
 	Layer(ctx context.Context, blob godigest.Digest, revision string) (*Layer, bool, error)
 	PutLayer(ctx context.Context, revision string, l *Layer) error
 }
+
+// ErrElsewhere is for Image.Open: the blob is not to be had where the image is,
+// only at the external addresses of its descriptor. The image is then analysed
+// without it, and incomplete.
+var ErrElsewhere = errors.New("the content is at external addresses only")
 
 // Image is what the Analyzer needs of one single-platform image.
 type Image struct {

@@ -368,8 +368,7 @@ func (c *countingScanner) Scan(ctx context.Context, r io.Reader) (*analyzer.Laye
 
 // TestSlowRequest: a client that never ends its header does not stay.
 func TestSlowRequest(t *testing.T) {
-	s, _ := run(t, nil)
-	s.registry.ReadHeaderTimeout = 50 * time.Millisecond
+	s, _ := run(t, func(o *Options) { o.HeaderTimeout = 50 * time.Millisecond })
 	var d net.Dialer
 	c, err := d.DialContext(t.Context(), "tcp", s.Addr().String())
 	if err != nil {

@@ -57,6 +57,7 @@ type Options struct {
 	AnalysisTimeout time.Duration   // see gate.Options
 	MaxAge          time.Duration   // see gate.Options
 	WhenMissing     policy.Decision // see gate.Options
+	HeaderTimeout   time.Duration   // longest wait for a request's header; 0 = 10 s
 	Drain           time.Duration   // how long requests may go on after the stop
 
 	Policy     *policy.Policy
@@ -93,6 +94,9 @@ const (
 // New builds a server and opens its listeners, so that the caller knows their
 // addresses. Run serves them; a Server that is not run must be closed.
 func New(ctx context.Context, opts Options) (*Server, error) {
+	if opts.HeaderTimeout <= 0 {
+		opts.HeaderTimeout = 10 * time.Second
+	}
 	if opts.Trickle <= 0 {
 		opts.Trickle = 30 * time.Second // 126 drops (see package registry) last an hour
 	}
@@ -126,8 +130,8 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 		s.Close()
 		return nil, err
 	}
-	s.registry = newHTTPServer(httpx.Middleware(opts.Log.Named("registry"), registry.New(table, s.gate, ups, opts.Trickle)), opts.Log)
-	s.ops = newHTTPServer(httpx.Middleware(opts.Log.Named("ops"), ops), opts.Log)
+	s.registry = s.newHTTPServer(httpx.Middleware(opts.Log.Named("registry"), registry.New(table, s.gate, ups, opts.Trickle)))
+	s.ops = s.newHTTPServer(httpx.Middleware(opts.Log.Named("ops"), ops))
 	if err := s.listen(ctx); err != nil {
 		s.Close()
 		return nil, err
@@ -170,15 +174,14 @@ func (s *Server) upstreams(metrics prometheus.Registerer) (*route.Table, *upstre
 }
 
 const (
-	headerTimeout = 10 * time.Second
-	idleTimeout   = 2 * time.Minute
-	maxHeader     = 64 << 10
+	idleTimeout = 2 * time.Minute
+	maxHeader   = 64 << 10
 )
 
-func newHTTPServer(h http.Handler, log *zap.Logger) *http.Server {
+func (s *Server) newHTTPServer(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: zap.NewStdLog(log.Named("http")),
+		Handler: h, ReadHeaderTimeout: s.opts.HeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: zap.NewStdLog(s.opts.Log.Named("http")),
 	}
 }
 

@@ -179,7 +179,7 @@ func (g *Gate) openUnjudged(ctx context.Context, rt route.Route, desc ocispec.De
 	case f != nil:
 		return &source{ReadCloser: f}, nil
 	}
-	return &source{ReadCloser: t.Unverified(ctx), proof: func() error { return t.Verified(ctx) }}, nil
+	return &source{ReadCloser: t.Unverified(ctx), proof: func() error { return t.Verified(ctx) }, foreign: len(desc.URLs) > 0}, nil
 }
 
 // source is a stream for the analyser. Its errors are marked as not the image's
@@ -187,12 +187,17 @@ func (g *Gate) openUnjudged(ctx context.Context, rt route.Route, desc ocispec.De
 // stumbles over wrong bytes learns so that the upstream sent them.
 type source struct {
 	io.ReadCloser
-	proof func() error // nil for a blob of the store
+	proof   func() error // nil for a blob of the store
+	foreign bool         // the descriptor names other addresses
 }
 
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
+	case s.foreign && missing(err):
+		err = analyzer.ErrElsewhere
+	default:
 		err = &sourceError{err}
 	}
 	return n, err

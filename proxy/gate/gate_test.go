@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -667,6 +668,26 @@ func TestBrokenImagesAreDenied(t *testing.T) {
 	}
 	if _, err := w.pull("odd:size"); err == nil {
 		t.Error("size: a config with another size than the manifest says was served")
+	}
+}
+
+// TestForeignLayer: a layer that the upstream does not have, only an address
+// elsewhere, is the image's fault and not the upstream's.
+func TestForeignLayer(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	m := w.image("app:1", []string{"a"})
+	m.Layers = append(m.Layers, ocispec.Descriptor{
+		MediaType: ocispec.MediaTypeImageLayer, Digest: godigest.FromString("elsewhere"), Size: 9, URLs: []string{"https://evil.example/layer"},
+	})
+	w.put("app", "2", m.MediaType, w.json(m))
+	w.SetPolicy(policy.Default())
+	_, err := w.pull("app:2")
+	if !denied(err) {
+		t.Fatalf("%v, want denied", err)
+	}
+	var d *policy.DeniedError
+	if errors.As(err, &d) && !slices.ContainsFunc(d.Verdict.Reasons, func(r policy.Reason) bool { return r.Rule == "external-urls" }) {
+		t.Errorf("reasons %+v, want external-urls", d.Verdict.Reasons)
 	}
 }
 

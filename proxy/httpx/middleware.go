@@ -33,7 +33,7 @@ func Middleware(log *zap.Logger, next http.Handler) http.Handler {
 			id = rand.Text()
 		}
 		w.Header().Set("X-Request-Id", id)
-		l := log.With(zap.String("request_id", id), zap.String("client", ClientIP(r)))
+		l := log.WithLazy(zap.String("request_id", id), zap.String("client", ClientIP(r)))
 		rec := &recorder{ResponseWriter: w}
 		defer rec.patient()
 		defer func() {

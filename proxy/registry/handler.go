@@ -90,7 +90,8 @@ func (h *Handler) manifest(w http.ResponseWriter, r *http.Request, rt route.Rout
 	if r.Method == http.MethodGet {
 		h.gate.Pulled(a, httpx.ClientIP(r))
 	}
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(a.Bytes))
+	// Without ReadFrom the header and these few bytes leave in one write.
+	http.ServeContent(struct{ http.ResponseWriter }{w}, r, "", time.Time{}, bytes.NewReader(a.Bytes))
 	return nil
 }
 
