@@ -15,8 +15,9 @@ test: ## everything that needs no tools; clients that are not installed are skip
 integration: ## real clients against the real binary; a missing client is a failure
 	SLUICE_CI=1 go test -count=1 ./integration
 
-bench:
-	go test -run='^$$' -bench=. -benchmem ./...
+bench: ## beside distribution's registry (with the benchmarks of analyzer/), then the rest of the Go benchmarks
+	go run ./integration/bench
+	go test -run='^$$' -bench=. -benchmem ./proxy/...
 
 fuzz: ## each fuzz target for FUZZTIME
 	@grep -rlE --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u | while read -r dir; do \
