@@ -182,6 +182,10 @@ func (s *Server) newHTTPServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler: h, ReadHeaderTimeout: s.opts.HeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: zap.NewStdLog(s.opts.Log.Named("http")),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			tune(c)
+			return ctx
+		},
 	}
 }
 
