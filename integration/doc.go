@@ -13,6 +13,6 @@
 //
 // Tools that are not installed and the data of ../shared skip their tests with
 // a reason. Where SLUICE_CI=1 or CI=true a missing tool fails instead, and so
-// does a SLUICE_TEST_DATA that names no directory. With SLUICE_SLOW=1 the slow
+// does a SLUICE_TEST_DATA that names no directory. With SLUICE_TEST_SLOW=1 the slow
 // analysis of slow_test.go takes a minute.
 package integration

@@ -13,12 +13,12 @@ import (
 // allowed one in one go, and of the denied one nothing whole; its next pull is
 // refused with the reason.
 //
-// The layer takes 6 s, and with SLUICE_SLOW=1 60 s, longer than clients wait
+// The layer takes 6 s, and with SLUICE_TEST_SLOW=1 60 s, longer than clients wait
 // for headers or idle.
 func TestSlowAnalysis(t *testing.T) {
 	t.Parallel()
 	took := 6 * time.Second
-	if os.Getenv("SLUICE_SLOW") == "1" {
+	if os.Getenv("SLUICE_TEST_SLOW") == "1" {
 		took = 60 * time.Second
 	}
 	f := newFleet(t, "release:\n  hold: 2s\n")

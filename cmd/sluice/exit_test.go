@@ -75,6 +75,7 @@ func TestInterrupt(t *testing.T) {
 	select {
 	case <-asked:
 	case <-ctx.Done():
+		_ = cmd.Wait() // it was killed; its words follow
 		t.Fatalf("the registry was not asked: %s", &stderr)
 	}
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
