@@ -2,8 +2,12 @@ package advisory
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sluiceproxy/sluice/analyzer"
 )
@@ -32,14 +36,19 @@ func (x *Index) Match(ctx context.Context, pkgs []analyzer.Package) (analyzer.Ma
 		return analyzer.Matches{}, ErrClosed
 	}
 	defer x.leave()
-	m := &matching{index: x, gaps: make(map[string]bool)}
-	for i := range pkgs {
-		if err := ctx.Err(); err != nil {
-			return analyzer.Matches{}, context.Cause(ctx)
-		}
-		if err := m.add(&pkgs[i]); err != nil {
-			return analyzer.Matches{}, fmt.Errorf("match %s: %w", pkgs[i].Name, err)
-		}
+	m := newMatching(x)
+	var g errgroup.Group
+	var others []*matching
+	for size := share(len(pkgs)); len(pkgs) > size; pkgs = pkgs[size:] {
+		o, part := newMatching(x), pkgs[:size]
+		others = append(others, o)
+		g.Go(func() error { return o.addAll(ctx, part) })
+	}
+	if err := errors.Join(m.addAll(ctx, pkgs), g.Wait()); err != nil {
+		return analyzer.Matches{}, err
+	}
+	for _, o := range others {
+		m.merge(o)
 	}
 	sortUndecided(m.undecided)
 	return analyzer.Matches{Findings: sortFindings(m.all), Undecided: m.undecided}, nil
@@ -53,6 +62,39 @@ type matching struct {
 	found     []found // of one package
 	all       []*analyzer.Finding
 	undecided []analyzer.Undecided
+}
+
+func newMatching(x *Index) *matching { return &matching{index: x, gaps: make(map[string]bool)} }
+
+// share is how many of n packages one goroutine compares: few packages are not
+// worth another one.
+func share(n int) int {
+	const least = 64
+	return max(least, (n+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0))
+}
+
+func (m *matching) addAll(ctx context.Context, pkgs []analyzer.Package) error {
+	for i := range pkgs {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := m.add(&pkgs[i]); err != nil {
+			return fmt.Errorf("match %s: %w", pkgs[i].Name, err)
+		}
+	}
+	return nil
+}
+
+// merge adds what o found.
+func (m *matching) merge(o *matching) {
+	m.all = append(m.all, o.all...)
+	for _, u := range o.undecided {
+		if u.Advisory == "" {
+			m.gap(u.Package.Type, u.Package.Ecosystem, u.Reason)
+			continue
+		}
+		m.undecided = append(m.undecided, u)
+	}
 }
 
 func (m *matching) add(p *analyzer.Package) error {
