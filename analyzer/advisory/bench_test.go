@@ -20,7 +20,7 @@ import (
 )
 
 // The benchmarks need the real advisories, which they multiply to 300,000 with
-// changed ids and names. SLUICE_BENCH_DIR keeps the result between runs.
+// changed ids and names. SLUICE_TEST_BENCH_DIR keeps the result between runs.
 
 const benchAdvisories = 300_000
 
@@ -35,7 +35,7 @@ func multiply(b *testing.B) string {
 	data := testData(b)
 	m := &multiplied
 	m.once.Do(func() {
-		if m.dir = os.Getenv("SLUICE_BENCH_DIR"); m.dir == "" {
+		if m.dir = os.Getenv("SLUICE_TEST_BENCH_DIR"); m.dir == "" {
 			if m.dir, m.err = os.MkdirTemp("", "sluice-bench-*"); m.err != nil {
 				return
 			}
