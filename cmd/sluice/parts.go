@@ -8,7 +8,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/sluiceproxy/sluice/analyzer"
 	"github.com/sluiceproxy/sluice/analyzer/layer"
 	"github.com/sluiceproxy/sluice/configs"
 )
@@ -19,13 +18,11 @@ const recordsFile = "records.db"
 // advisoryDir is the folder of the advisory index.
 func advisoryDir(data string) string { return filepath.Join(data, "advisories") }
 
-// newAnalyzer returns the analyzer that serve and scan share. cache may be nil.
-func newAnalyzer(cfg configs.Analysis, cache analyzer.LayerCache, log *zap.Logger) (*analyzer.Analyzer, error) {
-	scanner, err := layer.New(layer.Options{MaxEntries: cfg.MaxEntries, MaxUncompressed: int64(cfg.MaxBytes)})
-	if err != nil {
-		return nil, err
-	}
-	return analyzer.New(analyzer.Options{Scanner: scanner, Cache: cache, Parallel: cfg.Parallel, Log: log}), nil
+// newScanner returns the scanner of serve and of scan. Its limits are part of
+// its revision, so the two share the layers in the records only while they make
+// it in the same way.
+func newScanner(cfg configs.Analysis) (*layer.Scanner, error) {
+	return layer.New(layer.Options{MaxEntries: cfg.MaxEntries, MaxUncompressed: int64(cfg.MaxBytes)})
 }
 
 // newLogger returns a logger to w.

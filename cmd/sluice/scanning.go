@@ -19,7 +19,6 @@ import (
 
 	"github.com/sluiceproxy/sluice/analyzer"
 	"github.com/sluiceproxy/sluice/analyzer/advisory"
-	"github.com/sluiceproxy/sluice/analyzer/layer"
 	"github.com/sluiceproxy/sluice/cmd/sluice/target"
 	"github.com/sluiceproxy/sluice/configs"
 	"github.com/sluiceproxy/sluice/proxy"
@@ -55,7 +54,7 @@ func newScanning(ctx context.Context, cfg *configs.Config, log *zap.Logger, p *p
 	if s.opts, err = serverOptions(cfg); err != nil {
 		return nil, usageError(err)
 	}
-	inner, err := layer.New(layer.Options{MaxEntries: cfg.Analysis.MaxEntries, MaxUncompressed: int64(cfg.Analysis.MaxBytes)})
+	inner, err := newScanner(cfg.Analysis)
 	if err != nil {
 		return nil, err
 	}

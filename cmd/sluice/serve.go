@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sluiceproxy/sluice/analyzer"
 	"github.com/sluiceproxy/sluice/configs"
 	"github.com/sluiceproxy/sluice/proxy"
 	"github.com/sluiceproxy/sluice/proxy/policy"
@@ -96,9 +97,11 @@ func serve(ctx context.Context, cfg *configs.Config, log *zap.Logger, started fu
 	if err != nil {
 		return err
 	}
-	if opts.Analyzer, err = newAnalyzer(cfg.Analysis, db, log.Named("analyzer")); err != nil {
+	scanner, err := newScanner(cfg.Analysis)
+	if err != nil {
 		return err
 	}
+	opts.Analyzer = analyzer.New(analyzer.Options{Scanner: scanner, Cache: db, Parallel: cfg.Analysis.Parallel, Log: log.Named("analyzer")})
 	opts.Policy, opts.Advisories, opts.Records, opts.Log = pol, adv, db, log
 	srv, err := proxy.New(ctx, opts)
 	if err != nil {
