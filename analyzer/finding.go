@@ -20,10 +20,12 @@ type Finding struct {
 	Aliases   []string  `json:"aliases,omitempty"` // CVE and other ids of the same vulnerability, sorted
 	Class     Class     `json:"class"`
 	Severity  Severity  `json:"severity"`
-	Score     float64   `json:"score,omitempty"`  // CVSS base score; 0 where only a word was given
-	Vector    string    `json:"vector,omitempty"` // CVSS vector that gave the score
-	KEV       bool      `json:"kev,omitempty"`    // in CISA's known-exploited catalogue
-	Fixed     string    `json:"fixed"`            // first version without it; "" = none known
+	Score     float64   `json:"score,omitempty"`   // CVSS base score; 0 where only a word was given
+	Vector    string    `json:"vector,omitempty"`  // CVSS vector that gave the score
+	RatedBy   string    `json:"ratedBy,omitempty"` // whose rating Severity is: the distribution, the feed's record, NVD; "" where nobody rated it
+	KEV       bool      `json:"kev,omitempty"`     // in CISA's known-exploited catalogue
+	EPSS      *float64  `json:"epss,omitempty"`    // probability of exploitation within 30 days, 0–1 (FIRST's EPSS); nil = not known
+	Fixed     string    `json:"fixed"`             // first version without it; "" = none known
 	Summary   string    `json:"summary,omitempty"`
 	Published time.Time `json:"published,omitzero"`
 	Source    string    `json:"source"` // the feed's ecosystem, "Debian:12", and the range that matched

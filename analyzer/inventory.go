@@ -29,6 +29,11 @@ type Package struct {
 	Path       string          `json:"path"`            // the file that names it
 	Inner      string          `json:"inner,omitempty"` // where in that file, if it is an archive: the inner archive's path
 	Layer      godigest.Digest `json:"layer,omitempty"` // diffID of the layer that brought this version
+
+	// Owner is the purl of the distribution package that installed the file at
+	// Path; "" where none did. What has an owner is judged by the distribution's
+	// advisories of that package, not by those of Ecosystem.
+	Owner string `json:"owner,omitempty"`
 }
 
 // OSRelease is what an image's os-release says (os-release(5)), or what the
@@ -41,6 +46,10 @@ type OSRelease struct {
 
 	CPE  string `json:"cpe,omitempty"`  // CPE_NAME, which names the stream of advisories of some distributions
 	Path string `json:"path,omitempty"` // the file that says so
+
+	// EndOfLife is when the distribution stops, or stopped, to publish security
+	// updates for this release to everyone; zero = not known.
+	EndOfLife time.Time `json:"endOfLife,omitzero"`
 }
 
 // Secret is a credential or key found in a file. Excerpt never holds more than
@@ -83,6 +92,7 @@ type Layer struct {
 	Packages   []Package    `json:"packages,omitempty"`
 	Secrets    []Secret     `json:"secrets,omitempty"`
 	Setuid     []string     `json:"setuid,omitempty"` // regular files with the setuid or setgid bit
+	Hardening  LayerFacts   `json:"hardening,omitzero"`
 	Incomplete []Incomplete `json:"incomplete,omitempty"`
 }
 
@@ -109,6 +119,9 @@ type Inventory struct {
 	Packages     []Package       `json:"packages"`
 	Secrets      []Secret        `json:"secrets"`
 	Setuid       []string        `json:"setuid,omitempty"`
+	Hardening    Hardening       `json:"hardening,omitzero"`
+	Base         Base            `json:"base,omitzero"`
+	Removed      []Package       `json:"removed,omitempty"` // packages of lower layers that are not in the final file system
 	Incomplete   []Incomplete    `json:"incomplete,omitempty"`
 	DiffIDBroken string          `json:"diffIDBroken,omitempty"` // why the layers are not those of the config's rootfs.diff_ids; "" = they are
 	URLs         []string        `json:"urls,omitempty"`         // descriptors' external addresses, which clients may fetch past any gate
