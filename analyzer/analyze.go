@@ -22,14 +22,22 @@ import (
 const maxConfig = 8 << 20
 
 // mergeRevision changes with what is made of the layers.
-const mergeRevision = "merge2"
+const mergeRevision = "merge4"
+
+// minSlots is the least default of Options.Parallel: as many layers as are
+// downloaded at once, and some that are there already.
+const minSlots = 8
 
 // Options are the parts of an Analyzer.
 type Options struct {
 	Scanner LayerScanner
 	Cache   LayerCache // nil keeps nothing
+	// ConfigSecrets finds secrets in the bytes of an image config (Secret.Path
+	// says where). Nil looks for none.
+	ConfigSecrets func(config []byte) []Secret
 	// Parallel is how many layers are scanned at a time, over all images.
-	// Default: the number of processors.
+	// Default: the number of processors, and 8 at least, since a layer that is
+	// being downloaded mostly waits and must not hold up those that are there.
 	Parallel int
 	Log      *zap.Logger
 }
@@ -38,19 +46,24 @@ type Options struct {
 type Analyzer struct {
 	scanner LayerScanner
 	cache   LayerCache
+	secrets func(config []byte) []Secret
 	log     *zap.Logger
 	slots   chan struct{}
 	flights flights
+
+	arrivals chan struct{} // scans of blobs that arrive, see Arrival
 }
 
 // New returns an Analyzer.
 func New(opts Options) *Analyzer {
+	slots := opts.Parallel
 	if opts.Parallel <= 0 {
 		opts.Parallel = runtime.GOMAXPROCS(0)
+		slots = max(minSlots, opts.Parallel)
 	}
 	return &Analyzer{
-		scanner: opts.Scanner, cache: opts.Cache, log: opts.Log,
-		slots: make(chan struct{}, opts.Parallel),
+		scanner: opts.Scanner, cache: opts.Cache, secrets: opts.ConfigSecrets, log: opts.Log,
+		slots: make(chan struct{}, slots), arrivals: make(chan struct{}, 4*opts.Parallel),
 	}
 }
 
@@ -71,7 +84,7 @@ func (a *Analyzer) Inventory(ctx context.Context, img Image) (*Inventory, error)
 		URLs: img.URLs, Layers: make([]LayerSummary, len(img.Layers)), ArtifactType: artifactType(img),
 	}
 	layers := make([]*Layer, len(img.Layers))
-	var config *ocispec.Image
+	var config *configFile
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
 		config, err = a.config(gctx, img)
@@ -102,6 +115,11 @@ func (a *Analyzer) Inventory(ctx context.Context, img Image) (*Inventory, error)
 	}
 	inv.DiffIDBroken = brokenChain(img.Layers, layers, config)
 	merge(inv, layers)
+	if config != nil {
+		configFacts(inv, config)
+		inv.Secrets = append(inv.Secrets, config.secrets...)
+		inv.Base = baseOf(inv, img.Annotations, config.Config.Labels)
+	}
 	return inv, nil
 }
 
@@ -113,9 +131,16 @@ func platform(p ocispec.Platform) string {
 	return s
 }
 
+// configFile is what is made of an image's config.
+type configFile struct {
+	ocispec.Image
+	healthcheck bool
+	secrets     []Secret
+}
+
 // config reads the image's config; nil for a manifest that is an artifact's,
 // whose config is not an image config. Its digest is compared all the same.
-func (a *Analyzer) config(ctx context.Context, img Image) (*ocispec.Image, error) {
+func (a *Analyzer) config(ctx context.Context, img Image) (*configFile, error) {
 	desc := img.Config
 	if desc.Size > maxConfig {
 		return nil, fmt.Errorf("config %s: larger than %d bytes", desc.Digest, maxConfig)
@@ -127,12 +152,16 @@ func (a *Analyzer) config(ctx context.Context, img Image) (*ocispec.Image, error
 	if !isImageConfig(desc.MediaType) {
 		return nil, nil
 	}
-	var config ocispec.Image
-	if err := json.Unmarshal(b, &config); err != nil {
+	var config configFile
+	if err := json.Unmarshal(b, &config.Image); err != nil {
 		return nil, fmt.Errorf("config %s: %w", desc.Digest, err)
 	}
 	if !bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
 		return nil, fmt.Errorf("config %s: not a JSON object", desc.Digest)
+	}
+	config.healthcheck = hasHealthcheck(b)
+	if a.secrets != nil {
+		config.secrets = a.secrets(b)
 	}
 	return &config, nil
 }
@@ -200,6 +229,25 @@ func (a *Analyzer) scan(ctx context.Context, img Image, desc ocispec.Descriptor)
 		return nil, ctx.Err()
 	}
 	start := time.Now()
+	l, err := a.read(ctx, img, desc)
+	if err == nil && l.Lost { // once more: it need not be the layer's fault
+		l, err = a.read(ctx, img, desc)
+	}
+	if err != nil {
+		return nil, err
+	}
+	a.log.Debug("layer scanned", zap.String("digest", desc.Digest.String()), zap.Int64("bytes", l.Size),
+		zap.Int("packages", len(l.Packages)), zap.Int("incomplete", len(l.Incomplete)), zap.Duration("dur", time.Since(start)))
+	if a.cache != nil && !l.Lost {
+		if err := a.cache.PutLayer(ctx, a.scanner.Revision(), l); err != nil && ctx.Err() == nil {
+			a.log.Warn("layer cache not written", zap.String("digest", desc.Digest.String()), zap.Error(err))
+		}
+	}
+	return l, nil
+}
+
+// read scans a layer, and compares its bytes with their descriptor.
+func (a *Analyzer) read(ctx context.Context, img Image, desc ocispec.Descriptor) (*Layer, error) {
 	r, err := img.Open(ctx, desc)
 	if err != nil {
 		return nil, err
@@ -208,17 +256,7 @@ func (a *Analyzer) scan(ctx context.Context, img Image, desc ocispec.Descriptor)
 	if err := errors.Join(err, r.Close()); err != nil {
 		return nil, err
 	}
-	if err := compare(desc, l.Digest, l.Size); err != nil {
-		return nil, err
-	}
-	a.log.Debug("layer scanned", zap.String("digest", desc.Digest.String()), zap.Int64("bytes", l.Size),
-		zap.Int("packages", len(l.Packages)), zap.Int("incomplete", len(l.Incomplete)), zap.Duration("dur", time.Since(start)))
-	if a.cache != nil {
-		if err := a.cache.PutLayer(ctx, a.scanner.Revision(), l); err != nil && ctx.Err() == nil {
-			a.log.Warn("layer cache not written", zap.String("digest", desc.Digest.String()), zap.Error(err))
-		}
-	}
-	return l, nil
+	return l, compare(desc, l.Digest, l.Size)
 }
 
 // unread compares a blob that is not a file system's layer with its descriptor.
@@ -305,7 +343,7 @@ func isLayer(mediaType string) bool {
 // brokenChain says why the layers are not those of the config's
 // rootfs.diff_ids; "" if they are (OCI image-spec, config.md, "rootfs").
 // Layers of unsupported types have no diffID; they are incomplete already.
-func brokenChain(descs []ocispec.Descriptor, layers []*Layer, config *ocispec.Image) string {
+func brokenChain(descs []ocispec.Descriptor, layers []*Layer, config *configFile) string {
 	if config == nil {
 		if i := slices.IndexFunc(descs, func(d ocispec.Descriptor) bool { return isLayer(d.MediaType) }); i >= 0 {
 			return fmt.Sprintf("layer %d (%s) is a file system, and the config lists no diffIDs since it is not an image config", i, descs[i].Digest)
@@ -345,6 +383,9 @@ func Judge(ctx context.Context, inv *Inventory, m Matcher) (*Report, error) {
 	if matches.Findings == nil {
 		matches.Findings = []Finding{}
 	}
-	r.Matches, r.Advisories, r.Updated = matches, m.Revision(), m.Updated()
+	r.Matches, r.Advisories, r.Updated = matches, m.Revision(), matches.AsOf
+	if r.Updated.IsZero() {
+		r.Updated = m.Updated()
+	}
 	return r, nil
 }

@@ -105,8 +105,9 @@ func TestInventory(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Inventory{
-		Revision: "test+merge2", Manifest: img.Manifest.Digest, Config: img.Config.Digest, Platform: "linux/arm64/v8",
-		Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), User: "app", URLs: img.URLs, Secrets: []Secret{},
+		Revision: "test+merge4", Manifest: img.Manifest.Digest, Config: img.Config.Digest, Platform: "linux/arm64/v8",
+		Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), User: "app", URLs: img.URLs, Secrets: []Secret{}, Base: Base{Kind: BaseScratch},
+		Overwrites: []Overwrites{{Layers: 1, Count: 1, Paths: []string{"one"}}, {Layers: 2, Count: 1, Paths: []string{"one"}}},
 		Packages: []Package{
 			{Type: "npm", Name: "one", Version: "1", Path: "one", Layer: diffID("one")},
 			{Type: "npm", Name: "two", Version: "1", Path: "two", Layer: diffID("two")},
@@ -424,6 +425,35 @@ func TestParallel(t *testing.T) {
 		wg.Wait()
 		if most.Load() != 3 {
 			t.Errorf("%d scans at a time", most.Load())
+		}
+	})
+}
+
+// TestLayersOnTheirWay: layers that wait for the network do not hold up others,
+// on any number of processors.
+func TestLayersOnTheirWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		arrived := make(chan struct{})
+		var begun atomic.Int64
+		s := scanFunc(func(ctx context.Context, r io.Reader) (*Layer, error) {
+			begun.Add(1)
+			<-arrived
+			return lineScanner(ctx, r)
+		})
+		a := New(Options{Scanner: s, Log: zaptest.NewLogger(t)})
+		img := newTestImage(t, "a", "b", "c", "d", "e", "f", "g")
+		done := make(chan error)
+		go func() {
+			_, err := a.Inventory(t.Context(), img.Image)
+			done <- err
+		}()
+		synctest.Wait()
+		if n := begun.Load(); n != 7 {
+			t.Errorf("%d of 7 layers are being scanned while all are on their way", n)
+		}
+		close(arrived)
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -19,6 +19,16 @@ type LayerScanner interface {
 	Revision() string
 }
 
+// Proven is what a blob's reader may be as well: somebody in this process has
+// computed the digest of the same bytes, such as the download that they come
+// from, and a LayerScanner need not do so again.
+type Proven interface {
+	// Proof is called after the reader's end. It waits until the digest of the
+	// bytes that were read, and their number, are certain; the error says that
+	// they are not those of the blob. What a descriptor or a peer claims is no proof.
+	Proof() (godigest.Digest, int64, error)
+}
+
 // LayerCache keeps Layers between images and runs. It is keyed by the digest
 // of the stored bytes, which the caller has verified, and the revision.
 type LayerCache interface {
@@ -39,6 +49,7 @@ type Image struct {
 	URLs     []string // external addresses in its descriptors
 	// ArtifactType is the manifest's artifactType, "" where it has none.
 	ArtifactType string
+	Annotations  map[string]string // the manifest's
 	// Open returns the stored bytes of the config or of a layer. The bytes need
 	// not be verified yet: the Analyzer compares every digest itself.
 	Open func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)

@@ -21,6 +21,7 @@
 //   - A secret's value never appears whole in any value of this package.
 //
 // The subpackages do the work and import this one, never the other way round:
-// layer (one pass over a layer's stream), extract (packages), secret,
-// advisory (the compiled index), report (output formats).
+// layer (one pass over a layer's stream), worker (layers in processes of their
+// own), extract (packages), secret,
+// advisory (the compiled index), vex (what vendors say of findings), report (output formats).
 package analyzer

@@ -1,6 +1,7 @@
 package analyzer
 
 import (
+	"slices"
 	"strings"
 
 	packageurl "github.com/package-url/packageurl-go"
@@ -10,20 +11,18 @@ import (
 // releases in the making, whose os-release has no VERSION_ID yet.
 var debianReleases = map[string]string{"buster": "10", "bullseye": "11", "bookworm": "12", "trixie": "13", "forky": "14"}
 
-// isDistribution reports whether packages of a purl type come from a
+// distributionTypes are the purl types of packages that come from a
 // distribution, so that their ecosystem depends on its release.
-func isDistribution(purlType string) bool {
-	switch purlType {
-	case "apk", "deb", "rpm", "pacman", "opkg":
-		return true
-	}
-	return false
-}
+var distributionTypes = []string{"alpm", "apk", "cos", "deb", "opkg", "portage", "rpm"}
 
-// ecosystemOf returns the OSV ecosystem of a distribution's packages, such as
+// IsDistribution reports whether packages of a purl type come from a
+// distribution.
+func IsDistribution(purlType string) bool { return slices.Contains(distributionTypes, purlType) }
+
+// EcosystemOf returns the OSV ecosystem of a distribution's packages, such as
 // "Debian:12", or "" where the release is not known or no feed covers it (OSV
 // schema 1.7, "Defined ecosystems", and the records of each feed).
-func ecosystemOf(purlType string, rel OSRelease) string {
+func EcosystemOf(purlType string, rel OSRelease) string {
 	major, _, _ := strings.Cut(rel.VersionID, ".")
 	switch purlType {
 	case "deb":

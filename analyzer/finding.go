@@ -30,6 +30,9 @@ type Finding struct {
 	Published time.Time `json:"published,omitzero"`
 	Source    string    `json:"source"` // the feed's ecosystem, "Debian:12", and the range that matched
 	Package   Package   `json:"package"`
+
+	// VEX is the latest statement of a trusted VEX document on it, nil = none.
+	VEX *VEXStatement `json:"vex,omitempty"`
 }
 
 // Undecided is an advisory that names an installed package but could not be
@@ -38,12 +41,18 @@ type Undecided struct {
 	Advisory string  `json:"advisory"`
 	Package  Package `json:"package"`
 	Reason   string  `json:"reason"`
+
+	VEX *VEXStatement `json:"vex,omitempty"` // as in Finding
 }
 
 // Matches are the outcome of matching packages with advisories.
 type Matches struct {
 	Findings  []Finding   `json:"findings"`
 	Undecided []Undecided `json:"undecided,omitempty"`
+	// AsOf is the instant whose state the advisories of these packages are known
+	// to show: that of the stalest feed among those that were needed. Zero = none
+	// was needed, or it is not known.
+	AsOf time.Time `json:"-"`
 }
 
 // Matcher finds the advisories that apply to packages. A Matcher is one
@@ -60,6 +69,6 @@ type Matcher interface {
 type Report struct {
 	Inventory
 	Matches
-	Advisories string    `json:"advisories"` // Matcher.Revision; "" = there were none, so Findings say nothing
-	Updated    time.Time `json:"advisoriesUpdated,omitzero"`
+	Advisories string    `json:"advisories"`                 // Matcher.Revision; "" = there were none, so Findings say nothing
+	Updated    time.Time `json:"advisoriesUpdated,omitzero"` // Matches.AsOf, or Matcher.Updated where that is zero
 }

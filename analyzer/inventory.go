@@ -32,7 +32,8 @@ type Package struct {
 
 	// Owner is the purl of the distribution package that installed the file at
 	// Path; "" where none did. What has an owner is judged by the distribution's
-	// advisories of that package, not by those of Ecosystem.
+	// advisories of that package, not by those of Ecosystem. In a Layer it is the
+	// owner's type and name only ("deb/python3-django").
 	Owner string `json:"owner,omitempty"`
 }
 
@@ -52,16 +53,22 @@ type OSRelease struct {
 	EndOfLife time.Time `json:"endOfLife,omitzero"`
 }
 
-// Secret is a credential or key found in a file. Excerpt never holds more than
-// the first few characters of its value.
+// Secret is a credential, a key or a file that is made to hold one. Excerpt never
+// holds more than the first few characters of its value.
 type Secret struct {
-	Kind    string          `json:"kind"` // "private-key", "cloud-token"
+	Kind    string          `json:"kind"` // "private-key", "cloud-token", …: docs/policy.md lists them
 	Rule    string          `json:"rule"` // what recognised it: "pem-private-key", "github-token"
-	Path    string          `json:"path"`
+	Path    string          `json:"path"` // of its file; "config:env/NAME", "config:label/NAME", "config:history/N" in the image's config
 	Line    int             `json:"line"` // 1-based
 	Excerpt string          `json:"excerpt"`
-	Layer   godigest.Digest `json:"layer,omitempty"`   // diffID
+	Layer   godigest.Digest `json:"layer,omitempty"`   // diffID; "" in the image's config
 	Deleted bool            `json:"deleted,omitempty"` // a later layer removed or replaced the file; it can still be read from this one
+
+	// NotAfter is when a certificate or token ends by its own word; zero = it does not say.
+	NotAfter time.Time `json:"notAfter,omitzero"`
+	// Owner is the purl of the distribution package that installed the file:
+	// what it holds is public already; "" where none did.
+	Owner string `json:"owner,omitempty"`
 }
 
 // Incomplete is a part of an image that was not, or not fully, analysed.
@@ -87,6 +94,7 @@ type Layer struct {
 	Paths     []string `json:"paths"`
 	Whiteouts []string `json:"whiteouts,omitempty"` // paths of lower layers that it removes
 	Opaque    []string `json:"opaque,omitempty"`    // directories whose lower content it hides
+	Links     []Link   `json:"links,omitempty"`     // symbolic links that may lead to directories, sorted by path
 
 	OSRelease  *OSRelease   `json:"osRelease,omitempty"`
 	Packages   []Package    `json:"packages,omitempty"`
@@ -94,6 +102,18 @@ type Layer struct {
 	Setuid     []string     `json:"setuid,omitempty"` // regular files with the setuid or setgid bit
 	Hardening  LayerFacts   `json:"hardening,omitzero"`
 	Incomplete []Incomplete `json:"incomplete,omitempty"`
+
+	// Lost says that the scan itself failed, for a reason in Incomplete, and not
+	// that the bytes are so: another one may do better, and a LayerCache must not
+	// keep this one.
+	Lost bool `json:"-"`
+}
+
+// Link is a symbolic link. Target is relative to the image's root, "" for the
+// root itself, and may lead through other links.
+type Link struct {
+	Path   string `json:"path"`
+	Target string `json:"target"`
 }
 
 // LayerSummary is a layer's line in an Inventory.
@@ -111,6 +131,7 @@ type Inventory struct {
 	Manifest     godigest.Digest `json:"manifest"`
 	Config       godigest.Digest `json:"config"`
 	ArtifactType string          `json:"artifactType,omitempty"` // set: no container image but another artifact (a chart, a signature), whose content nobody looked into
+	SBOM         string          `json:"sbom,omitempty"`         // set: Packages are those of a document in this format ("CycloneDX 1.6"); nobody looked at files, so secrets and hardening are not known
 	Platform     string          `json:"platform"`               // os/arch[/variant] from the config
 	Created      time.Time       `json:"created,omitzero"`
 	User         string          `json:"user"` // config.User; "" means root
@@ -121,7 +142,8 @@ type Inventory struct {
 	Setuid       []string        `json:"setuid,omitempty"`
 	Hardening    Hardening       `json:"hardening,omitzero"`
 	Base         Base            `json:"base,omitzero"`
-	Removed      []Package       `json:"removed,omitempty"` // packages of lower layers that are not in the final file system
+	Overwrites   []Overwrites    `json:"overwrites,omitempty"` // for each number of layers that a base could have, where there are any
+	Removed      []Package       `json:"removed,omitempty"`    // packages of lower layers that are not in the final file system
 	Incomplete   []Incomplete    `json:"incomplete,omitempty"`
 	DiffIDBroken string          `json:"diffIDBroken,omitempty"` // why the layers are not those of the config's rootfs.diff_ids; "" = they are
 	URLs         []string        `json:"urls,omitempty"`         // descriptors' external addresses, which clients may fetch past any gate

@@ -29,6 +29,7 @@ type Manifest struct {
 	Layers       []ocispec.Descriptor
 	Subject      *ocispec.Descriptor
 	ArtifactType string
+	Annotations  map[string]string
 	URLs         []string // external addresses in the descriptors
 }
 
@@ -50,6 +51,7 @@ func ParseManifest(mediaType string, b []byte) (Manifest, error) {
 		Layers        []ocispec.Descriptor  `json:"layers"`
 		Manifests     *[]ocispec.Descriptor `json:"manifests"`
 		Subject       *ocispec.Descriptor   `json:"subject"`
+		Annotations   map[string]string     `json:"annotations"`
 		FSLayers      json.RawMessage       `json:"fsLayers"`
 	}
 	if err := uniqueKeys(b); err != nil {
@@ -70,7 +72,7 @@ func ParseManifest(mediaType string, b []byte) (Manifest, error) {
 	if mediaType == "" {
 		mediaType = doc.MediaType
 	}
-	m := Manifest{Index: doc.Manifests != nil, Subject: doc.Subject, ArtifactType: doc.ArtifactType}
+	m := Manifest{Index: doc.Manifests != nil, Subject: doc.Subject, ArtifactType: doc.ArtifactType, Annotations: doc.Annotations}
 	if mediaType == "" {
 		mediaType = ocispec.MediaTypeImageManifest
 		if m.Index {
@@ -150,7 +152,7 @@ func (m *Manifest) Member(d godigest.Digest) (ocispec.Descriptor, bool) {
 
 // Image returns what the Analyzer needs of the image, whose blobs open gives.
 func (m *Manifest) Image(open func(context.Context, ocispec.Descriptor) (io.ReadCloser, error)) Image {
-	return Image{Manifest: m.Descriptor, Config: m.Config, Layers: m.Layers, URLs: m.URLs, ArtifactType: m.ArtifactType, Open: open}
+	return Image{Manifest: m.Descriptor, Config: m.Config, Layers: m.Layers, URLs: m.URLs, ArtifactType: m.ArtifactType, Annotations: m.Annotations, Open: open}
 }
 
 // uniqueKeys refuses JSON in which an object has a key twice, in any case:

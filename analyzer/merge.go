@@ -11,22 +11,22 @@ import (
 )
 
 // merge fills inv with what an image of these layers holds, bottom first:
-// packages and setuid files of the final file system, secrets of every layer.
+// packages and setuid files of the final file system, packages that only lower
+// layers have, secrets of every layer.
 func merge(inv *Inventory, layers []*Layer) {
-	m := newMerger(layers)
+	m := newMerger(resolveLinks(layers))
+	m.index()
 	inv.OS = release(layers)
-	inv.Packages, inv.Secrets = []Package{}, []Secret{}
-	for i, l := range layers {
+	inv.OS.EndOfLife = endOfLife(inv.OS)
+	inv.Packages, inv.Secrets, inv.Removed = []Package{}, []Secret{}, nil
+	var hidden []layered
+	for i, l := range m.layers {
 		for _, p := range l.Packages {
 			if m.hidden(i, p.Path) {
-				continue
+				hidden = append(hidden, layered{i, p})
+			} else {
+				inv.Packages = append(inv.Packages, m.describe(i, p, inv.OS))
 			}
-			p.Layer = m.introduced(i, p)
-			if isDistribution(p.Type) {
-				p.Ecosystem = ecosystemOf(p.Type, inv.OS)
-				p.PURL = distributionPURL(p, inv.OS)
-			}
-			inv.Packages = append(inv.Packages, p)
 		}
 		for _, s := range l.Secrets {
 			s.Layer = identity(l)
@@ -40,11 +40,88 @@ func merge(inv *Inventory, layers []*Layer) {
 		}
 		inv.Incomplete = append(inv.Incomplete, l.Incomplete...)
 	}
-	slices.SortFunc(inv.Packages, ComparePackages)
-	inv.Packages = slices.CompactFunc(inv.Packages, func(a, b Package) bool { return samePackage(a, b) })
+	inv.Packages = unique(inv.Packages)
+	inv.Removed = m.removed(hidden, inv)
+	nameOwners(inv)
 	slices.SortStableFunc(inv.Secrets, CompareSecrets)
 	slices.Sort(inv.Setuid)
+	m.fileFacts(inv)
+	inv.Overwrites = overwrites(m.layers)
 	inv.Incomplete = append(inv.Incomplete, unmatchable(inv)...)
+}
+
+// place is what makes a package the same one in two layers.
+type place struct{ purlType, name, version, arch, path, inner string }
+
+func placeOf(p Package) place { return place{p.Type, p.Name, p.Version, p.Arch, p.Path, p.Inner} }
+
+// unique sorts packages and keeps one for each place.
+func unique(pkgs []Package) []Package {
+	slices.SortStableFunc(pkgs, ComparePackages)
+	return slices.CompactFunc(pkgs, func(a, b Package) bool { return placeOf(a) == placeOf(b) })
+}
+
+// layered is a package of one layer.
+type layered struct {
+	layer int
+	pkg   Package
+}
+
+// describe adds to a package what only the image tells: the layer that brought
+// it, its ecosystem and purl where it is a distribution's, and the owner that
+// the layer named which brought it, if a later one only touched the file.
+func (m *merger) describe(i int, p Package, rel OSRelease) Package {
+	first := m.introduced(i, p)
+	p.Layer = identity(m.layers[first])
+	if p.Owner == "" {
+		p.Owner = m.layers[first].Packages[m.packages[first][placeOf(p)]].Owner
+	}
+	if IsDistribution(p.Type) {
+		p.Ecosystem = EcosystemOf(p.Type, rel)
+		p.PURL = distributionPURL(p, rel)
+	}
+	return p
+}
+
+// removed returns the hidden packages that the final file system does not have
+// at the same place: a database that was rewritten still names most of them.
+func (m *merger) removed(hidden []layered, inv *Inventory) []Package {
+	seen := make(map[place]struct{}, len(inv.Packages))
+	for _, p := range inv.Packages {
+		seen[placeOf(p)] = struct{}{}
+	}
+	var out []Package
+	for _, h := range hidden {
+		k := placeOf(h.pkg)
+		if _, ok := seen[k]; ok {
+			continue
+		}
+		seen[k] = struct{}{}
+		p := m.describe(h.layer, h.pkg, inv.OS)
+		p.Owner = "" // by a database that is no longer in force
+		out = append(out, p)
+	}
+	slices.SortFunc(out, ComparePackages)
+	return out
+}
+
+// nameOwners replaces each owner that a layer named by the purl of the
+// distribution package that is installed under that name. The database in force
+// decides: what it does not have any more owns nothing.
+func nameOwners(inv *Inventory) {
+	installed := map[string]string{}
+	for _, p := range slices.Backward(inv.Packages) {
+		if IsDistribution(p.Type) {
+			installed[p.Type+"/"+p.Name] = p.PURL
+		}
+	}
+	for i := range inv.Packages {
+		p := &inv.Packages[i]
+		p.Owner = installed[p.Owner]
+	}
+	for i := range inv.Secrets {
+		inv.Secrets[i].Owner = installed[inv.Secrets[i].Owner]
+	}
 }
 
 // unmatchable says which distribution packages have no ecosystem: nothing that
@@ -52,12 +129,12 @@ func merge(inv *Inventory, layers []*Layer) {
 func unmatchable(inv *Inventory) []Incomplete {
 	count := map[string]int{}
 	for _, p := range inv.Packages {
-		if isDistribution(p.Type) && p.Ecosystem == "" {
+		if IsDistribution(p.Type) && p.Ecosystem == "" {
 			count[p.Type]++
 		}
 	}
 	var out []Incomplete
-	for _, t := range []string{"apk", "deb", "opkg", "pacman", "rpm"} {
+	for _, t := range distributionTypes {
 		if count[t] == 0 {
 			continue
 		}
@@ -94,10 +171,11 @@ func release(layers []*Layer) OSRelease {
 
 // merger answers which paths of a layer are seen through those above it.
 type merger struct {
-	layers []*Layer
-	gone   []map[string]struct{} // per layer: whiteouts
-	opaque []map[string]struct{}
-	memo   []map[string]bool
+	layers   []*Layer
+	gone     []map[string]struct{} // per layer: whiteouts
+	opaque   []map[string]struct{}
+	packages []map[place]int // indexes of the layer's Packages
+	memo     []map[string]bool
 }
 
 func newMerger(layers []*Layer) *merger {
@@ -108,6 +186,17 @@ func newMerger(layers []*Layer) *merger {
 		m.memo = append(m.memo, map[string]bool{})
 	}
 	return m
+}
+
+// index makes the packages of each layer known to introduced.
+func (m *merger) index() {
+	for _, l := range m.layers {
+		pkgs := make(map[place]int, len(l.Packages))
+		for i, p := range l.Packages {
+			pkgs[placeOf(p)] = i
+		}
+		m.packages = append(m.packages, pkgs)
+	}
 }
 
 func set(s []string) map[string]struct{} {
@@ -172,7 +261,7 @@ func parent(p string) string {
 
 // introduced returns the layer that first had this version of the package in
 // this file, without a layer in between that lacked it.
-func (m *merger) introduced(i int, p Package) godigest.Digest {
+func (m *merger) introduced(i int, p Package) int {
 	first := i
 	for j := i; j > 0; j-- {
 		if m.removes(j, p.Path) {
@@ -185,12 +274,12 @@ func (m *merger) introduced(i int, p Package) godigest.Digest {
 			}
 			continue
 		}
-		if !slices.ContainsFunc(m.layers[k].Packages, func(q Package) bool { return samePackage(p, q) }) {
+		if _, ok := m.packages[k][placeOf(p)]; !ok {
 			break
 		}
 		first = k
 	}
-	return identity(m.layers[first])
+	return first
 }
 
 // identity is what a layer is called: its diffID, or the blob's digest where
@@ -200,12 +289,6 @@ func identity(l *Layer) godigest.Digest {
 		return l.DiffID
 	}
 	return l.Digest
-}
-
-// samePackage reports whether two extractors or two layers name the same thing
-// at the same place.
-func samePackage(a, b Package) bool {
-	return a.Type == b.Type && a.Name == b.Name && a.Version == b.Version && a.Arch == b.Arch && a.Path == b.Path && a.Inner == b.Inner
 }
 
 // ComparePackages orders packages by type, name, version and place.

@@ -286,7 +286,7 @@ func TestEcosystem(t *testing.T) {
 		{"rpm", "", "", "", "", ""},
 		{"deb", "alpine", "3.18.9", "", "", ""},
 	} {
-		got := ecosystemOf(tt.purlType, OSRelease{ID: tt.id, VersionID: tt.version, Codename: tt.codename, Name: tt.name})
+		got := EcosystemOf(tt.purlType, OSRelease{ID: tt.id, VersionID: tt.version, Codename: tt.codename, Name: tt.name})
 		if got != tt.want {
 			t.Errorf("%s of %s %s: %q, want %q", tt.purlType, tt.id, tt.version, got, tt.want)
 		}

@@ -98,15 +98,20 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 	}
 }
 
-// entry decodes one entry of the map of upstreams over what it held before.
+// entry decodes one entry of a map over what it held before.
 func (d *decoder) entry(key, val *yaml.Node, m reflect.Value, path string) {
 	u := reflect.New(m.Type().Elem()).Elem()
 	name := reflect.ValueOf(key.Value)
 	if old := m.MapIndex(name); old.IsValid() {
 		u.Set(old)
 	}
-	d.named[key.Value] = true
+	if path == "upstreams" {
+		d.named[key.Value] = true
+	}
 	d.value(val, u, join(path, key.Value))
+	if m.IsNil() {
+		m.Set(reflect.MakeMap(m.Type()))
+	}
 	m.SetMapIndex(name, u)
 }
 
@@ -118,10 +123,18 @@ func (d *decoder) unknown(key *yaml.Node, path string, names []string) {
 	d.problem(key.Line, join(path, key.Value), "unknown key%s", hint)
 }
 
-// list decodes a sequence of strings.
+// list decodes a sequence of strings or of mappings.
 func (d *decoder) list(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.SequenceNode {
 		d.problem(n.Line, path, "%s is wanted here", want(v))
+		return
+	}
+	if v.Type().Elem().Kind() == reflect.Struct {
+		out := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
+		for i, item := range n.Content {
+			d.value(item, out.Index(i), join(path, strconv.Itoa(i)))
+		}
+		v.Set(out)
 		return
 	}
 	out := make([]string, 0, len(n.Content))
@@ -170,6 +183,8 @@ func want(v reflect.Value) string {
 		return "a duration such as 20s, 5m or 120h"
 	case v.Type() == reflect.TypeFor[Size]():
 		return "a size such as 64KiB or 10GiB"
+	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct:
+		return "a list of mappings"
 	case v.Kind() == reflect.Slice:
 		return "a list of strings"
 	case v.Kind() == reflect.Bool:

@@ -62,10 +62,12 @@ func (d *decoder) variables() (paths map[string][]string, names []string) {
 	walk = func(t reflect.Type, path string) {
 		tags, index := keys(t)
 		for _, tag := range tags {
-			switch f := t.Field(index[tag]).Type; f.Kind() {
-			case reflect.Struct:
+			switch f := t.Field(index[tag]).Type; {
+			case f.Kind() == reflect.Struct:
 				walk(f, join(path, tag))
-			case reflect.Map:
+			case f.Kind() == reflect.Slice && f.Elem().Kind() == reflect.Struct, f.Kind() == reflect.Map && path+tag != "upstreams":
+				// Only the file can say what stands in a list or under a name.
+			case f.Kind() == reflect.Map:
 				for _, name := range slices.Sorted(maps.Keys(d.config.Upstreams)) {
 					walk(f.Elem(), join(join(path, tag), name))
 				}

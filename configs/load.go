@@ -64,10 +64,10 @@ func values(c *Config) map[string]string {
 	walk = func(v reflect.Value, path string) {
 		names, index := keys(v.Type())
 		for _, name := range names {
-			switch f := v.Field(index[name]); f.Kind() {
-			case reflect.Struct:
+			switch f := v.Field(index[name]); {
+			case f.Kind() == reflect.Struct:
 				walk(f, join(path, name))
-			case reflect.Map:
+			case path+name == "upstreams":
 				for name, u := range c.Upstreams {
 					walk(reflect.ValueOf(u), join("upstreams", name))
 				}

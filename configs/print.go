@@ -65,6 +65,9 @@ func (p *printer) node(v reflect.Value, path string) *yaml.Node {
 	case reflect.Struct:
 		return p.structure(v, path)
 	case reflect.Map:
+		if path != "upstreams" {
+			return p.table(v, path)
+		}
 		n := &yaml.Node{Kind: yaml.MappingNode}
 		upstreams := map[string]reflect.Value{}
 		for k, u := range v.Seq2() {
@@ -85,7 +88,7 @@ func (p *printer) node(v reflect.Value, path string) *yaml.Node {
 			n.Style = yaml.FlowStyle
 		}
 		for i := range v.Len() {
-			n.Content = append(n.Content, scalar(v.Index(i).String()))
+			n.Content = append(n.Content, p.node(v.Index(i), path))
 		}
 		return n
 	}
@@ -96,6 +99,22 @@ func (p *printer) node(v reflect.Value, path string) *yaml.Node {
 		}
 	}
 	return scalar(fmt.Sprint(v.Interface()))
+}
+
+// table makes a mapping of a map of plain values.
+func (p *printer) table(v reflect.Value, path string) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.MappingNode}
+	if v.Len() == 0 {
+		n.Style = yaml.FlowStyle
+	}
+	values := map[string]reflect.Value{}
+	for k, e := range v.Seq2() {
+		values[k.String()] = e
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		n.Content = append(n.Content, scalar(name), p.node(values[name], path))
+	}
+	return n
 }
 
 // structure makes a mapping of a struct. A value that is not set is left out

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Validate returns Problems with every value that cannot work, nil when there
@@ -19,11 +20,17 @@ func (c *Config) Validate() error { return c.problems().err() }
 // Warnings returns what works and is likely not what one wants.
 func (c *Config) Warnings() []Problem {
 	k := checker{c: c}
-	if c.Release.Hold >= 30*second {
+	switch {
+	case c.Release.Hold >= 30*second:
 		k.bad("release.hold", "%s is longer than containerd waits for a manifest (30s)", c.Release.Hold)
+	case c.Release.Hold == 0:
+		k.bad("release.hold", "0 lets the first pull of an image that is denied be cut off, without a reason; the next one gets it")
 	}
 	if c.Log.Level == "debug" {
 		k.bad("log.level", "debug writes several lines for each request")
+	}
+	if c.Analysis.Isolation == "off" {
+		k.bad("analysis.isolation", "off lets parsers of foreign bytes run with all that the server may do")
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
 		u := c.Upstreams[name]
@@ -60,14 +67,56 @@ func (c *Config) problems() Problems {
 		k.bad("data", "a directory is wanted")
 	}
 	k.oneOf("dockerConfig", c.DockerConfig, "auto", "none")
-	k.positive("release.hold", int64(c.Release.Hold))
+	if c.Release.Hold < 0 || c.Release.Hold == 0 && !c.Release.Stream {
+		k.bad("release.hold", "more than 0 is wanted, or 0 with release.stream: true")
+	}
+	k.registry()
+	if c.Waivers.Longest < 0 {
+		k.bad("waivers.longest", "%s is negative; 0 means any time", c.Waivers.Longest)
+	}
+	k.attest()
 	k.positive("analysis.maxEntries", int64(c.Analysis.MaxEntries))
 	k.positive("analysis.maxBytes", int64(c.Analysis.MaxBytes))
 	k.positive("analysis.timeout", int64(c.Analysis.Timeout))
+	k.oneOf("analysis.isolation", c.Analysis.Isolation, "auto", "process", "off")
 	if c.Analysis.Parallel < 0 {
 		k.bad("analysis.parallel", "%d is negative; 0 means one for each CPU", c.Analysis.Parallel)
 	}
 	return k.found
+}
+
+func (k *checker) attest() {
+	a := &k.c.Attest
+	for path, s := range map[string]string{"attest.notBefore": a.NotBefore, "attest.notAfter": a.NotAfter} {
+		k.time(path, s)
+	}
+	for i, o := range a.Older {
+		path := fmt.Sprintf("attest.older[%d]", i)
+		if o.File == "" {
+			k.bad(path+".file", "the file of a public key is wanted")
+		}
+		k.time(path+".notBefore", o.NotBefore)
+		k.time(path+".notAfter", o.NotAfter)
+	}
+	if a.Key != "" && !k.c.Registry.Enabled {
+		k.bad("attest.key", "attestations are kept in the gated registry, which is switched off (registry.enabled)")
+	}
+	if a.Key != "" && !strings.Contains(a.Verifier, ":") {
+		k.bad("attest.verifier", "%q is not a URI", a.Verifier)
+	}
+	if a.Password != "" && a.PasswordFile != "" {
+		k.bad("attest.passwordFile", "there is a password already")
+	}
+}
+
+// time checks a time that may be left out.
+func (k *checker) time(path, s string) {
+	if s == "" {
+		return
+	}
+	if _, err := time.Parse(time.RFC3339, s); err != nil {
+		k.bad(path, "%q is not a time such as 2026-12-01T00:00:00Z", s)
+	}
 }
 
 func (k *checker) positive(path string, n int64) {
@@ -122,6 +171,60 @@ func loopback(host string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.IsLoopback()
+}
+
+// registry checks who may do what, and the gated registry. The patterns and
+// names in rules are checked by the server, which knows them.
+func (k *checker) registry() {
+	c := k.c
+	for i, p := range c.TrustedProxies {
+		if _, err := netip.ParsePrefix(p); err != nil {
+			k.bad(join("trustedProxies", strconv.Itoa(i)), "%q is not an address range such as 10.0.0.0/8", p)
+		}
+	}
+	if c.TLS.ClientCA != "" && c.TLS.Cert == "" {
+		k.bad("tls.clientCA", "client certificates need tls.cert and tls.key")
+	}
+	if c.Auth.Rate.Requests < 0 || (c.Auth.Rate.Requests > 0) != (c.Auth.Rate.Per > 0) {
+		k.bad("auth.rate", "requests and per are wanted together, or neither")
+	}
+	k.positive("auth.tokenTTL", int64(c.Auth.TokenTTL))
+	if c.Auth.Realm != "" {
+		if u, err := url.Parse(c.Auth.Realm); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			k.bad("auth.realm", "%q is not an http or https address", c.Auth.Realm)
+		}
+	}
+	for i, m := range c.Registry.Modes {
+		path := join("registry.modes", strconv.Itoa(i))
+		k.oneOf(join(path, "mode"), m.Mode, "reject", "quarantine", "annotate")
+		if len(m.Repositories) == 0 {
+			k.bad(join(path, "repositories"), "at least one pattern is wanted")
+		}
+	}
+	for i, t := range c.Registry.ImmutableTags {
+		if len(t.Repositories) == 0 || len(t.Tags) == 0 {
+			k.bad(join("registry.immutableTags", strconv.Itoa(i)), "repositories and tags are wanted")
+		}
+	}
+	for prefix, n := range c.Registry.Quotas {
+		if !strings.HasPrefix(prefix, c.LocalPrefix+"/") || n <= 0 {
+			k.bad(join("registry.quotas", prefix), "the key is a prefix that begins with %s/, the value more than 0", c.LocalPrefix)
+		}
+	}
+	for i, r := range c.Registry.Retention {
+		path := join("registry.retention", strconv.Itoa(i))
+		if len(r.Repositories) == 0 {
+			k.bad(join(path, "repositories"), "at least one pattern is wanted")
+		}
+		if r.KeepLast <= 0 && r.MaxAge <= 0 {
+			k.bad(path, "keepLast or maxAge is wanted: without one all images would go")
+		}
+	}
+	k.positive("registry.pushHold", int64(c.Registry.PushHold))
+	k.positive("registry.gc.grace", int64(c.Registry.GC.Grace))
+	if c.Registry.Enabled && c.LocalPrefix == "" {
+		k.bad("registry.enabled", "the gated registry needs localPrefix")
+	}
 }
 
 // A name is what stands before the repository in a canonical image name: a
@@ -213,11 +316,39 @@ func (k *checker) advisories() {
 	if a.From == "" {
 		k.bad("advisories.from", "the URL or directory of an OSV export is wanted")
 	}
-	k.source("advisories.from", a.From)
+	if repository, ok := strings.CutPrefix(a.From, "oci://"); !ok {
+		k.source("advisories.from", a.From)
+	} else if host, name, ok := strings.Cut(repository, "/"); !ok || host == "" || name == "" {
+		k.bad("advisories.from", "%q is not oci://registry/repository:tag", a.From)
+	}
 	k.source("advisories.kev", a.KEV)
+	k.source("advisories.epss", a.EPSS)
+	for i, s := range a.NVD {
+		k.source(fmt.Sprintf("advisories.nvd.%d", i), s)
+	}
+	for i, s := range a.Private {
+		k.private(fmt.Sprintf("advisories.private.%d", i), s)
+	}
 	k.oneOf("advisories.whenMissing", a.WhenMissing, "pending", "deny", "annotate")
+	k.oneOf("advisories.whenStale", a.WhenStale, "pending", "deny", "annotate")
 	if a.UpdateEvery > 0 && a.UpdateEvery < minute {
 		k.bad("advisories.updateEvery", "%s is too often: 1m is the least, 0 is never", a.UpdateEvery)
+	}
+}
+
+// pin is what may follow a private source.
+var pin = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
+
+// private checks a source of records that may be pinned to its SHA-256. What
+// plain http sends must be.
+func (k *checker) private(path, s string) {
+	from, sum, pinned := strings.Cut(s, "#sha256=")
+	k.source(path, from)
+	switch {
+	case pinned && !pin.MatchString(sum):
+		k.bad(path, "#sha256= wants 64 hexadecimal digits")
+	case !pinned && strings.HasPrefix(from, "http://"):
+		k.bad(path, "http proves nothing about what it sends: use https, or add #sha256=…")
 	}
 }
 

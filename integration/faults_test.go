@@ -2,6 +2,8 @@ package integration
 
 import (
 	"bytes"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -130,6 +132,36 @@ func TestWrongBytes(t *testing.T) {
 			})
 			wantPull(t, s, "up/app", manifestOf, good)
 		})
+	}
+}
+
+// TestSlowReader: a client that asks for a layer and reads nothing of it holds
+// up nobody else, from the first pull on.
+func TestSlowReader(t *testing.T) {
+	u := newUpstream(t)
+	img, layer, _ := big(t, "slow-reader", clean)
+	digest := u.push(t, "app", "1", img)
+	s := start(t, options{upstream: u.URL, advisories: smallFeed(t), config: "release:\n  hold: 0s\n"})
+	if a := s.get(t, "/v2/up/app/manifests/1"); a.status != http.StatusOK {
+		t.Fatalf("manifest: %d %s", a.status, a.body)
+	}
+	var d net.Dialer
+	for range 20 {
+		c, err := d.DialContext(t.Context(), "tcp", s.registry)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil { //nolint:errcheck,forcetypeassert // dialled as tcp
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, "GET /v2/up/app/blobs/"+layer+" HTTP/1.1\r\nHost: "+s.registry+"\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantPull(t, s, "up/app", digest.String(), img)
+	if n := u.count(http.MethodGet, "/v2/app/blobs/"+layer); n != 1 {
+		t.Errorf("the layer was downloaded %d times", n)
 	}
 }
 

@@ -25,10 +25,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// The images that most tests use are a few apk packages on Alpine 3.18, and
-// smallFeed has the advisories that make one of them bad.
+// The images that most tests use are a few apk packages on an Alpine whose end
+// nobody knows, and smallFeed has the advisories that make one of them bad.
 const (
-	alpineRelease = "ID=alpine\nVERSION_ID=3.18.9\nPRETTY_NAME=\"Alpine Linux v3.18\"\n"
+	alpineRelease = "ID=alpine\nVERSION_ID=3.99.0\nPRETTY_NAME=\"Alpine Linux v3.99\"\n"
 
 	critical = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H" // 9.8
 	high     = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:H" // 7.5
@@ -61,7 +61,7 @@ func smallFeed(t *testing.T) string {
 			"summary":  "made for a test of " + name,
 			"severity": []any{map[string]string{"type": "CVSS_V3", "score": vector}},
 			"affected": []any{map[string]any{
-				"package": map[string]string{"ecosystem": "Alpine:v3.18", "name": name},
+				"package": map[string]string{"ecosystem": "Alpine:v3.99", "name": name},
 				"ranges":  []any{map[string]any{"type": "ECOSYSTEM", "events": events}},
 			}},
 		}

@@ -19,7 +19,7 @@ import (
 )
 
 // nodes are all clients.
-func nodes() []client { return append(clients(), containerd()) }
+func nodes() []client { return append(clients(), containerd(), cri()) }
 
 // fleet is an upstream, a server before it, and clients that ask for images by
 // the registry's name. That name is the address of a second door to the same

@@ -38,14 +38,17 @@ func slowly(t *testing.T, body []byte) (h http.Handler, release func()) {
 func TestStream(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
+		hold   string
 		stream bool
 		pkgs   []apk
 		served bool
 	}{
-		{"streamed and allowed", true, clean, true},
-		{"streamed and denied", true, vulnerable, false},
-		{"held and allowed", false, clean, true},
-		{"held and denied", false, vulnerable, false},
+		{"streamed and allowed", "300ms", true, clean, true},
+		{"streamed and denied", "300ms", true, vulnerable, false},
+		{"streamed at once and allowed", "0s", true, clean, true},
+		{"streamed at once and denied", "0s", true, vulnerable, false},
+		{"held and allowed", "300ms", false, clean, true},
+		{"held and denied", "300ms", false, vulnerable, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			u := newUpstream(t)
@@ -57,7 +60,7 @@ func TestStream(t *testing.T) {
 			u.fail("/v2/slow/blobs/"+digest, h)
 			s := start(t, options{
 				upstream: u.URL, advisories: smallFeed(t),
-				config: "release:\n  hold: 300ms\n  stream: " + strconv.FormatBool(tt.stream) + "\n",
+				config: "release:\n  hold: " + tt.hold + "\n  stream: " + strconv.FormatBool(tt.stream) + "\n",
 			})
 
 			a := s.get(t, "/v2/up/slow/manifests/1")

@@ -14,6 +14,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/api"
 	"github.com/sluiceproxy/sluice/proxy/gate"
 	"github.com/sluiceproxy/sluice/proxy/policy"
+	"github.com/sluiceproxy/sluice/proxy/route"
 )
 
 // Advisories is the state of the advisories, for the gate and for operators.
@@ -23,8 +24,9 @@ type Advisories interface {
 	Summary() api.AdvisoryStatus
 }
 
-// opsHandler serves the operations listener.
-func (s *Server) opsHandler(metrics *prometheus.Registry) (http.Handler, error) {
+// opsHandler serves the operations listener. work is the life of what operators
+// start and do not wait for.
+func (s *Server) opsHandler(work context.Context, table *route.Table, metrics *prometheus.Registry) (http.Handler, error) {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "sluice_build_info", Help: "Always 1; the label is the program's version.",
 		ConstLabels: prometheus.Labels{"version": s.opts.Version},
@@ -40,10 +42,16 @@ func (s *Server) opsHandler(metrics *prometheus.Registry) (http.Handler, error) 
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("GET /healthz", s.readyz)
 	mux.Handle("GET /metrics", api.Guard(s.opts.OpsToken, promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})))
-	mux.Handle(api.Prefix+"/", api.New(api.Deps{
+	deps := api.Deps{
 		Records: s.opts.Records, Report: s.report, Advisories: s.opts.Advisories.Summary, Policy: s.policyStatus,
+		PolicyWaivers: func() []policy.Waiver { return s.gate.Policy().Waivers() }, LongestWaiver: s.opts.LongestWaiver,
+		Judge: s.judge(table), Go: func(job func(context.Context)) { s.jobs.Go(func() { job(work) }) },
 		Token: s.opts.OpsToken, Log: s.opts.Log.Named("api"),
-	}))
+	}
+	if s.local != nil {
+		deps.Collect, deps.Promote = s.collect, s.promote(table)
+	}
+	mux.Handle(api.Prefix+"/", api.New(deps))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		detail := "no such path; the API is under " + api.Prefix
 		if r.URL.Path == "/" {
@@ -68,6 +76,12 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		}},
 		{"store", func(context.Context) error { return s.store.Check() }},
 		{"records", s.opts.Records.Ping},
+		{"policy", func(context.Context) error {
+			if err := s.broken.Load(); err != nil && *err != nil {
+				return fmt.Errorf("the file cannot be put in force, the policy before it is: %w", *err)
+			}
+			return nil
+		}},
 		{"advisories", func(context.Context) error {
 			if s.opts.Advisories.Current() == nil && s.opts.WhenMissing == policy.Pending {
 				return fmt.Errorf("there are none yet: %s", s.opts.Advisories.Status())
@@ -99,6 +113,10 @@ func (s *Server) report(ctx context.Context, d godigest.Digest) (*analyzer.Repor
 		return nil, false, err
 	}
 	rep, err := analyzer.Judge(ctx, inv, s.opts.Advisories.Current())
+	if err != nil {
+		return nil, false, err
+	}
+	rep.Base, err = s.opts.Records.Base(ctx, inv)
 	return rep, err == nil, err
 }
 

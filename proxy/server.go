@@ -3,11 +3,15 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,15 +21,19 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluiceproxy/sluice/analyzer"
+	"github.com/sluiceproxy/sluice/proxy/auth"
 	"github.com/sluiceproxy/sluice/proxy/fetch"
 	"github.com/sluiceproxy/sluice/proxy/gate"
 	"github.com/sluiceproxy/sluice/proxy/httpx"
+	"github.com/sluiceproxy/sluice/proxy/local"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/records"
 	"github.com/sluiceproxy/sluice/proxy/registry"
 	"github.com/sluiceproxy/sluice/proxy/route"
 	"github.com/sluiceproxy/sluice/proxy/store"
+	"github.com/sluiceproxy/sluice/proxy/upload"
 	"github.com/sluiceproxy/sluice/proxy/upstream"
+	"github.com/sluiceproxy/sluice/signing"
 )
 
 // Upstream is a registry that images are pulled from.
@@ -41,6 +49,8 @@ type Options struct {
 	OpsListen       string // operations listener
 	OpsToken        string // bearer token of the operations listener; "" = none, for loopback only
 	TLSCert, TLSKey string // PEM files of the registry listener; "" = plain HTTP
+	ClientCA        string // PEM file: who signs client certificates, which are not demanded; "" = none are asked for
+	TrustedProxies  []netip.Prefix
 	Data            string // folder of the content store
 	CacheBytes      int64  // upstream content that is kept at most; 0 = until the disk is nearly full
 
@@ -57,16 +67,36 @@ type Options struct {
 	AnalysisTimeout time.Duration   // see gate.Options
 	MaxAge          time.Duration   // see gate.Options
 	WhenMissing     policy.Decision // see gate.Options
+	WhenStale       policy.Decision // see gate.Options
+	LongestWaiver   time.Duration   // see api.Deps
 	HeaderTimeout   time.Duration   // longest wait for a request's header; 0 = 10 s
 	Drain           time.Duration   // how long requests may go on after the stop
 
+	Auth     auth.Options // without Canonical, Robots, Certificates, Log
+	Registry Registry
+
 	Policy     *policy.Policy
-	PolicyFile string // "" = the shipped policy
+	PolicyFile string                                               // "" = the shipped policy
+	ParseVEX   func(name string, data []byte) (analyzer.VEX, error) // see gate.Options
+	Attest     *gate.Attest                                         // nil = nothing is attested
 	Advisories Advisories
 	Analyzer   *analyzer.Analyzer
 	Records    *records.DB // stays the caller's to close, after Run
 	Version    string
 	Log        *zap.Logger
+}
+
+// Registry is the gated registry that teams push to. The zero value is none.
+type Registry struct {
+	Enabled   bool
+	Mode      func(name string) gate.Mode // see gate.Options
+	Immutable func(name, tag string) bool // see registry.Options
+	Quotas    map[string]int64            // see local.Options
+	MaxBlob   int64                       // bytes; 0 = any
+	PushHold  time.Duration               // see gate.Options
+	GCEvery   time.Duration               // 0 = never by itself
+	GCGrace   time.Duration               // see local.Options
+	Retention []local.Retention           // see local.Options
 }
 
 // Server is the proxy with its two listeners.
@@ -75,9 +105,15 @@ type Server struct {
 	gate     *gate.Gate
 	fetch    *fetch.Manager
 	store    *store.Store
+	local    *local.Registry // nil = none
+	pushed   *store.Store    // of local
+	uploads  *upload.Manager // of local
+	auth     *auth.Controller
 	stopWork context.CancelFunc
-	cert     atomic.Pointer[tls.Certificate]
+	jobs     sync.WaitGroup // that operators started
+	tls      atomic.Pointer[tls.Config]
 	draining atomic.Bool
+	broken   atomic.Pointer[error] // why the policy file is not in force
 
 	registry, ops *http.Server
 	regAddr       net.Listener
@@ -116,21 +152,33 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 	s.stopWork = cancel
 	s.fetch = fetch.New(work, fetch.Options{
 		NewSink: func(_ context.Context, _ godigest.Digest, size int64) (fetch.Sink, error) {
-			return s.store.NewSpoolFor(size)
+			return s.store.NewSpool(size)
 		},
 		Stored: s.store.Has, Grace: fetchGrace, Retries: fetchRetries, Log: opts.Log.Named("fetch"),
 	})
+	if err := s.openRegistry(work, metrics); err != nil {
+		s.Close()
+		return nil, err
+	}
+	if s.auth, err = s.newAuth(table); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("auth: %w", err)
+	}
 	s.gate = gate.New(work, opts.Policy, gate.Options{
-		Hold: opts.Hold, Stream: opts.Stream, AnalysisTimeout: opts.AnalysisTimeout, TagTTL: opts.TagTTL, StaleIfError: opts.StaleIfError, MaxAge: opts.MaxAge, WhenMissing: opts.WhenMissing,
-		Advisories: opts.Advisories, Analyzer: opts.Analyzer, Upstreams: ups, Store: s.store, Fetch: s.fetch,
+		Hold: opts.Hold, Stream: opts.Stream, AnalysisTimeout: opts.AnalysisTimeout, TagTTL: opts.TagTTL, StaleIfError: opts.StaleIfError, MaxAge: opts.MaxAge, WhenMissing: opts.WhenMissing, WhenStale: opts.WhenStale,
+		Local: s.local, Mode: opts.Registry.Mode, PushHold: opts.Registry.PushHold,
+		ParseVEX: opts.ParseVEX, Attest: opts.Attest, Advisories: opts.Advisories, Analyzer: opts.Analyzer, Upstreams: ups, Store: s.store, Fetch: s.fetch,
 		Records: opts.Records, Metrics: metrics, Log: opts.Log.Named("gate"),
 	})
-	ops, err := s.opsHandler(metrics)
+	ops, err := s.opsHandler(work, table, metrics)
 	if err != nil {
 		s.Close()
 		return nil, err
 	}
-	s.registry = s.newHTTPServer(httpx.Middleware(opts.Log.Named("registry"), registry.New(table, s.gate, ups, opts.Trickle)))
+	s.registry = s.newHTTPServer(httpx.RealClient(opts.TrustedProxies, httpx.Middleware(opts.Log.Named("registry"), registry.New(registry.Options{
+		Table: table, Gate: s.gate, Upstreams: ups, Auth: s.auth, Trickle: opts.Trickle,
+		Local: s.local, Uploads: s.uploads, Immutable: opts.Registry.Immutable, Attestor: s.attestor(),
+	}))))
 	s.ops = s.newHTTPServer(httpx.Middleware(opts.Log.Named("ops"), ops))
 	if err := s.listen(ctx); err != nil {
 		s.Close()
@@ -198,7 +246,7 @@ func (s *Server) listen(ctx context.Context) error {
 	if s.opts.TLSCert != "" {
 		s.regAddr = tls.NewListener(s.regAddr, &tls.Config{
 			MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
-			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil },
+			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.tls.Load(), nil },
 		})
 	}
 	if s.opsAddr, err = lc.Listen(ctx, "tcp", s.opts.OpsListen); err != nil {
@@ -213,10 +261,31 @@ func (s *Server) Addr() net.Addr { return s.regAddr.Addr() }
 // OpsAddr is the address of the operations listener.
 func (s *Server) OpsAddr() net.Addr { return s.opsAddr.Addr() }
 
+// attestor is whose keys are published; nil = there is none.
+func (s *Server) attestor() signing.Attestor {
+	if s.opts.Attest == nil {
+		return nil
+	}
+	return s.opts.Attest.Attestor
+}
+
 // SetPolicy swaps the policy; the next request is judged by it.
 func (s *Server) SetPolicy(p *policy.Policy) { s.gate.SetPolicy(p) }
 
-// ReloadTLS reads the certificate again. On an error the old one stays.
+// PolicyFailed notes why the policy file could not be read again, so that
+// readiness tells; nil = it could.
+func (s *Server) PolicyFailed(err error) { s.broken.Store(&err) }
+
+// SetVEX swaps the VEX documents that are obeyed; the next request is judged
+// with them.
+func (s *Server) SetVEX(v analyzer.VEX) { s.gate.SetVEX(v) }
+
+// Rematch judges images again by new advisories: see gate.Gate.Rematch.
+func (s *Server) Rematch(ctx context.Context, keys []records.PackageKey) (gate.Rematched, error) {
+	return s.gate.Rematch(ctx, keys)
+}
+
+// ReloadTLS reads the certificate and the clients' authorities again. On an error the old one stays.
 func (s *Server) ReloadTLS() error {
 	if s.opts.TLSCert == "" {
 		return nil
@@ -225,9 +294,24 @@ func (s *Server) ReloadTLS() error {
 	if err != nil {
 		return fmt.Errorf("TLS certificate: %w", err)
 	}
-	s.cert.Store(&c)
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, Certificates: []tls.Certificate{c}}
+	if s.opts.ClientCA != "" {
+		pem, err := os.ReadFile(s.opts.ClientCA)
+		if err != nil {
+			return fmt.Errorf("client certificates' authorities: %w", err)
+		}
+		conf.ClientCAs = x509.NewCertPool()
+		if !conf.ClientCAs.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("client certificates' authorities %s: no certificate in PEM", s.opts.ClientCA)
+		}
+		conf.ClientAuth = tls.VerifyClientCertIfGiven
+	}
+	s.tls.Store(conf)
 	return nil
 }
+
+// ReloadUsers reads the htpasswd file again. On an error the old users stay.
+func (s *Server) ReloadUsers() error { return s.auth.Reload() }
 
 // Run serves until ctx ends. It then stops accepting, lets the requests under
 // way go on for Options.Drain, ends shared work and returns nil.
@@ -242,6 +326,7 @@ func (s *Server) Run(ctx context.Context) error {
 			return nil
 		})
 	}
+	g.Go(func() error { return s.collectGarbage(ctx) })
 	g.Go(func() error {
 		<-ctx.Done()
 		s.draining.Store(true)
@@ -268,7 +353,14 @@ func (s *Server) Close() {
 		}
 	}
 	s.stopWork()
-	s.gate.Wait()
+	s.jobs.Wait()
+	if s.gate != nil {
+		s.gate.Wait()
+	}
 	s.fetch.Wait()
 	s.store.Close()
+	if s.local != nil {
+		s.uploads.Close()
+		s.pushed.Close()
+	}
 }

@@ -120,7 +120,7 @@ func TestListeners(t *testing.T) {
 	}{
 		{reg + "/v2/", 200, "{}"},
 		{reg + "/v2/evil.example/app/manifests/1", 404, "NAME_UNKNOWN"},
-		{reg + "/v2/local/app/manifests/1", 405, "not supported yet"},
+		{reg + "/v2/local/app/manifests/1", 405, "switched off"},
 		{reg + "/metrics", 404, "UNSUPPORTED"},
 		{ops + "/livez", 200, "ok"},
 		{ops + "/readyz", 503, "[-] advisories: there are none yet: they are being fetched"},

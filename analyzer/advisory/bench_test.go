@@ -175,9 +175,7 @@ func BenchmarkCompile(b *testing.B) {
 		if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
 			b.Log("peak includes what came before: ", err)
 		}
-		stats, err := Compile(b.Context(), Source{Base: src}, CompileOptions{
-			Dir: b.TempDir(), KEV: filepath.Join(data, "kev", "known_exploited_vulnerabilities.json"),
-		})
+		stats, err := Compile(b.Context(), Source{Base: src, KEV: filepath.Join(data, "kev", "known_exploited_vulnerabilities.json")}, CompileOptions{Dir: b.TempDir()})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -264,13 +262,15 @@ func image(b *testing.B, x *Index, eco string, n int) []analyzer.Package {
 	var out []analyzer.Package
 	for i := range n {
 		name := names[i*len(names)/n]
-		var all scratch
-		if err := x.postings(&all, parseEcosystem(eco), name); err != nil {
+		all, err := x.postings(nil, parseEcosystem(eco), name)
+		if err != nil {
 			b.Fatal(err)
 		}
 		version := "1.0"
-		for _, e := range all.postings {
-			for _, r := range e.ranges {
+		var buf eventBuffer
+		for _, e := range all {
+			for d := e.rangeDecoder(); d.rest != ""; {
+				r := d.events(buf[:0])
 				for _, ev := range r {
 					if ev.kind == eventFixed {
 						version = strings.Clone(ev.version)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"hash"
 	"hash/crc32"
+	"maps"
 	"os"
 	"slices"
 	"sort"
@@ -31,6 +32,7 @@ type builder struct {
 	spillLen uint64
 
 	kev     map[string]bool
+	epss    *epss
 	keys    map[string]uint32
 	names   []string // of keys
 	refs    []ref
@@ -42,10 +44,12 @@ type builder struct {
 
 	seen   map[string]bool // ids of this archive
 	public bool            // this archive counts for Covered and Updated
+	days   map[int64]bool  // on which records of this archive were modified, since 1970
+	latest time.Time       // of this archive
 	newest time.Time
 
 	lenders map[string]lender // by CVE: the worst CVSS rating
-	unrated []borrower
+	unrated []borrower        // and those that only NVD can rate, after lend
 }
 
 type ref struct {
@@ -55,7 +59,8 @@ type ref struct {
 }
 
 type advRow struct {
-	off, length, crc, lender uint32
+	off, length, crc, lender, epss uint32
+	sum                            uint64 // of the blob
 }
 
 type idRow struct {
@@ -73,10 +78,10 @@ type borrower struct {
 	cves   []string
 }
 
-func newBuilder(dir string, kev map[string]bool, now time.Time) (*builder, error) {
+func newBuilder(dir string, now time.Time) (*builder, error) {
 	b := &builder{
-		kev: kev, keys: make(map[string]uint32), ecos: make(map[ecosystem]*EcosystemStats), lenders: make(map[string]lender),
-		stats: Stats{KEV: len(kev), Built: now.UTC().Truncate(time.Second)},
+		keys: make(map[string]uint32), ecos: make(map[ecosystem]*EcosystemStats), lenders: make(map[string]lender),
+		stats: Stats{Built: now.UTC().Truncate(time.Second)},
 	}
 	var err error
 	if b.out, err = os.CreateTemp(dir, tempPrefix+"index-*"); err != nil {
@@ -104,7 +109,7 @@ func (b *builder) drop() {
 }
 
 func (b *builder) startArchive(public bool) {
-	b.seen, b.public = make(map[string]bool), public
+	b.seen, b.public, b.days, b.latest = make(map[string]bool), public, make(map[int64]bool), time.Time{}
 }
 
 // take adds one record's advisory with those affected entries whose ecosystem
@@ -114,13 +119,16 @@ func (b *builder) take(data []byte, counts func(ecosystem) bool) error {
 	if err != nil {
 		return err
 	}
+	if !b.public {
+		if err := checkPrivate(r); err != nil {
+			return err
+		}
+	}
 	if b.seen[r.ID] {
 		return fmt.Errorf("%w: its id %s is also that of another record", errRecord, r.ID)
 	}
 	b.seen[r.ID] = true
-	if b.public && r.Modified.After(b.newest) && !r.Modified.After(b.stats.Built) {
-		b.newest = r.Modified
-	}
+	b.date(r.Modified)
 	switch {
 	case r.withdrawn:
 		b.stats.Withdrawn++
@@ -164,6 +172,47 @@ func (b *builder) take(data []byte, counts func(ecosystem) bool) error {
 	return b.addAdvisory(number, r)
 }
 
+// date takes a record's modification into account for the age of the feed. One
+// that lies in the future says nothing.
+func (b *builder) date(modified time.Time) {
+	if !b.public || modified.IsZero() || modified.After(b.stats.Built) {
+		return
+	}
+	if modified.After(b.newest) {
+		b.newest = modified
+	}
+	if modified.After(b.latest) {
+		b.latest = modified
+	}
+	b.days[modified.Unix()/secondsOfADay] = true
+}
+
+const (
+	tinyArchive   = 100                 // records; the silence of a smaller archive says nothing
+	unknownPause  = 30 * 24 * time.Hour // of an archive with too few days to tell
+	enoughDays    = 8
+	recentDays    = 32
+	secondsOfADay = 24 * 60 * 60
+)
+
+// silence is the longest time for which an archive recently had no new or
+// changed record: the longest gap between the last days that had one. ok is
+// false for an archive that is too small to tell.
+func silence(days map[int64]bool, records int) (longest time.Duration, ok bool) {
+	if records < tinyArchive {
+		return 0, false
+	}
+	all := slices.Sorted(maps.Keys(days))
+	if len(all) < enoughDays {
+		return unknownPause, true
+	}
+	all = all[max(0, len(all)-recentDays):]
+	for i := range all[1:] {
+		longest = max(longest, time.Duration(all[i+1]-all[i])*secondsOfADay*time.Second)
+	}
+	return longest, true
+}
+
 // ecosystem returns the statistics of e. Releases that a public archive names
 // are covered.
 func (b *builder) ecosystem(e ecosystem) *EcosystemStats {
@@ -177,18 +226,26 @@ func (b *builder) ecosystem(e ecosystem) *EcosystemStats {
 
 // cover marks what an archive that was read covers: every release of its
 // ecosystem that it named, or the ecosystem itself if it has no releases. A
-// release that no record names is not covered.
-func (b *builder) cover(archive ecosystem) {
+// release that no record names is not covered. It returns the archive's newest
+// modification.
+func (b *builder) cover(archive ecosystem) time.Time {
+	var asOf time.Time // zero: as new as the whole feed
+	if quiet, ok := silence(b.days, len(b.seen)); ok && !b.latest.IsZero() {
+		asOf = b.latest.Add(quiet)
+	}
 	releases := false
 	for e, s := range b.ecos {
 		if e.base == archive.base && (archive.release == "" || e == archive) {
 			s.Covered = s.Covered || e.release != ""
+			s.AsOf = asOf
 			releases = releases || e.release != ""
 		}
 	}
 	if !releases {
-		b.ecosystem(archive).Covered = true
+		s := b.ecosystem(archive)
+		s.Covered, s.AsOf = true, asOf
 	}
+	return b.latest
 }
 
 func (b *builder) addPosting(e ecosystem, number uint32, a *affected) error {
@@ -225,28 +282,42 @@ func (b *builder) addAdvisory(number uint32, r *record) error {
 			b.unrated = append(b.unrated, borrower{number, names})
 		}
 	} else if r.Vector != "" {
-		own := rating{r.Severity, r.Score, r.Vector}
 		for _, id := range cves(append([]string{r.ID}, r.same...)) {
-			if l, ok := b.lenders[id]; !ok || own.better(l.rating) {
-				b.lenders[id] = lender{number, own}
+			if l, ok := b.lenders[id]; !ok || r.rating.better(l.rating) {
+				b.lenders[id] = lender{number, r.rating}
 			}
 		}
 	}
+	score := b.epss.of(names)
+	if score > 0 {
+		b.stats.EPSSMatched++
+	}
+	b.ids = append(b.ids, idRow{hashID(r.ID), number})
+	for _, id := range r.Aliases {
+		b.ids = append(b.ids, idRow{hashID(id), number})
+	}
+	b.stats.Advisories++
+	return b.addRow(r, score)
+}
+
+// addRow writes what is known of a record.
+func (b *builder) addRow(r *record, score uint32) error {
 	b.scratch = encodeAdvisory(b.scratch[:0], r)
 	off := b.w.sectionLen()
 	if b.w.off+uint64(len(b.scratch)) > maxFile {
 		return errors.New("more advisories than an index can hold")
 	}
-	b.rows = append(b.rows, advRow{off: uint32(off), length: uint32(len(b.scratch)), crc: checksum(b.scratch)})
-	b.ids = append(b.ids, idRow{hashID(r.ID), number})
-	for _, id := range r.Aliases {
-		b.ids = append(b.ids, idRow{hashID(id), number})
-	}
+	b.rows = append(b.rows, advRow{
+		off: uint32(off), length: uint32(len(b.scratch)), crc: checksum(b.scratch), epss: score, sum: hashBytes(hashSeed, b.scratch),
+	})
 	return b.w.write(b.scratch)
 }
 
-// lend gives advisories without a rating the worst one of their CVEs.
-func (b *builder) lend() {
+// lend gives advisories without a rating the worst one of their CVEs, and
+// returns the CVEs of those that are still without.
+func (b *builder) lend() map[cve]rating {
+	wanted := make(map[cve]rating)
+	still := b.unrated[:0]
 	for _, u := range b.unrated {
 		var worst lender
 		for _, id := range u.cves {
@@ -256,19 +327,73 @@ func (b *builder) lend() {
 		}
 		if worst.rating.vector != "" {
 			b.rows[u.number].lender = worst.number + 1
+			continue
+		}
+		still = append(still, u)
+		for _, id := range u.cves {
+			if c, ok := parseCVE(id); ok {
+				wanted[c] = rating{}
+			}
 		}
 	}
+	b.unrated = still
+	return wanted
+}
+
+// nvdName is the id of rows that only lend a rating of NVD's, and RatedBy of
+// what borrows it.
+const nvdName = "NVD"
+
+// lendNVD gives the advisories that are still without a rating the worst that
+// NVD has.
+func (b *builder) lendNVD(ratings map[cve]rating) error {
+	rows := make(map[cve]uint32)
+	for _, u := range b.unrated {
+		var from cve
+		var worst rating
+		for _, id := range u.cves {
+			if c, ok := parseCVE(id); ok && ratings[c].vector != "" && (worst.vector == "" || ratings[c].score > worst.score) {
+				from, worst = c, ratings[c]
+			}
+		}
+		if worst.vector == "" {
+			continue
+		}
+		number, ok := rows[from]
+		if !ok {
+			number = uint32(len(b.rows))
+			rows[from] = number
+			if err := b.addRow(&record{Advisory: Advisory{ID: nvdName}, rating: worst}, 0); err != nil {
+				return err
+			}
+		}
+		b.rows[u.number].lender = number + 1
+		b.stats.NVDRated++
+	}
+	return nil
+}
+
+// sumOf names all that is said of an advisory: its own text, the rating that it
+// borrows, and its probability of exploitation.
+func (b *builder) sumOf(number uint32) uint64 {
+	r := &b.rows[number]
+	h := r.sum
+	if r.lender > 0 {
+		h = hashBytes(h, binary.LittleEndian.AppendUint64(nil, b.rows[r.lender-1].sum))
+	}
+	return hashBytes(h, binary.LittleEndian.AppendUint32(nil, r.epss))
 }
 
 // finish writes the other sections, checks the file and puts it at path.
 func (b *builder) finish(ctx context.Context, source, path string) (Stats, error) {
-	b.lend()
 	b.w.begin(sectionTable)
 	for _, r := range b.rows {
+		rest := binary.LittleEndian.AppendUint32(nil, r.lender)
+		rest = binary.LittleEndian.AppendUint32(rest, r.epss)
 		row := binary.LittleEndian.AppendUint32(nil, r.off)
 		row = binary.LittleEndian.AppendUint32(row, r.length)
-		row = binary.LittleEndian.AppendUint32(row, r.crc)
-		if err := b.w.write(binary.LittleEndian.AppendUint32(row, r.lender)); err != nil {
+		row = binary.LittleEndian.AppendUint32(row, crc32.Update(r.crc, castagnoli, rest))
+		if err := b.w.write(append(row, rest...)); err != nil {
 			return Stats{}, err
 		}
 	}
@@ -284,7 +409,12 @@ func (b *builder) finish(ctx context.Context, source, path string) (Stats, error
 	if s.Updated.IsZero() {
 		s.Updated = s.Built
 	}
-	s.Advisories, s.Packages, s.Ecosystems = len(b.rows), len(b.names), sortedEcosystems(b.ecos)
+	for _, e := range b.ecos {
+		if e.Covered && (e.AsOf.IsZero() || e.AsOf.After(s.Updated)) {
+			e.AsOf = s.Updated
+		}
+	}
+	s.Packages, s.Ecosystems = len(b.names), sortedEcosystems(b.ecos)
 	data, err := json.Marshal(s)
 	if err != nil {
 		return Stats{}, err
@@ -333,12 +463,15 @@ func (b *builder) writePostings(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		block = append(block[:0], 0, 0, 0, 0)
+		var sum uint64 // does not depend on the order, nor on the numbers
 		for len(refs) > 0 && refs[0].key == key {
 			n := len(block)
 			block = slices.Grow(block, int(refs[0].length))[:n+int(refs[0].length)]
 			if _, err := b.spill.ReadAt(block[n:], int64(refs[0].off)); err != nil {
 				return err
 			}
+			number, size := binary.Uvarint(block[n:])
+			sum += hashBytes(b.sumOf(uint32(number)), block[n+size:])
 			refs = refs[1:]
 		}
 		binary.LittleEndian.PutUint32(block, checksum(block[4:]))
@@ -350,6 +483,7 @@ func (b *builder) writePostings(ctx context.Context) error {
 		rows = binary.LittleEndian.AppendUint32(rows, uint32(len(b.names[key])))
 		rows = binary.LittleEndian.AppendUint32(rows, uint32(off))
 		rows = binary.LittleEndian.AppendUint32(rows, uint32(len(block)))
+		rows = binary.LittleEndian.AppendUint64(rows, sum)
 		textOff += uint64(len(b.names[key]))
 		if err := b.w.write(block); err != nil {
 			return err

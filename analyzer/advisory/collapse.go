@@ -83,7 +83,7 @@ func quality(f *analyzer.Finding) int {
 	if f.Class == analyzer.ClassMalware {
 		q += 8
 	}
-	if f.Vector != "" && !strings.Contains(f.Source, "; severity from ") {
+	if f.Vector != "" && f.RatedBy == f.Advisory {
 		q += 4
 	}
 	if f.Fixed != "" {
@@ -106,7 +106,10 @@ func merge(f, other *analyzer.Finding) {
 		f.Class = analyzer.ClassMalware
 	}
 	if f.Severity == analyzer.SeverityUnknown || (f.Vector == "" && other.Vector != "") {
-		f.Severity, f.Score, f.Vector = other.Severity, other.Score, other.Vector
+		f.Severity, f.Score, f.Vector, f.RatedBy = other.Severity, other.Score, other.Vector, other.RatedBy
+	}
+	if f.EPSS == nil || other.EPSS != nil && *other.EPSS > *f.EPSS {
+		f.EPSS = other.EPSS
 	}
 	if f.Fixed == "" {
 		f.Fixed = other.Fixed

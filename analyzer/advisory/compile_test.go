@@ -158,7 +158,7 @@ func unchanged(t *testing.T, dir, revision string) {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		if f.Name() != indexName && f.Name() != lockName {
+		if f.Name() != indexName && f.Name() != lockName && f.Name() != rememberedName {
 			t.Errorf("left behind: %s", f.Name())
 		}
 	}
@@ -358,7 +358,7 @@ func TestCompileHTTP(t *testing.T) {
 			var last Progress
 			base := strings.Replace(s.URL, "http://", "http://user:hunter2@", 1) + "/export"
 			stats, err := Compile(t.Context(), Source{Base: base}, CompileOptions{
-				Dir: t.TempDir(), Limits: Limits{Stall: 200 * time.Millisecond}, Progress: func(p Progress) { last = p },
+				Dir: t.TempDir(), Limits: Limits{Stall: 200 * time.Millisecond, Retry: time.Millisecond}, Progress: func(p Progress) { last = p },
 			})
 			if tt.want != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "hunter2") {
@@ -451,7 +451,8 @@ func TestKEV(t *testing.T) {
 			defer server.Close()
 			src := Source{Base: export(t, map[string][]string{"npm": {osv("GHSA-1", "npm", "a", "introduced 0", `"aliases": ["CVE-2024-1"]`), goodRecord("GHSA-2")}})}
 			for _, from := range []string{writeFile(t, tt.text), server.URL} {
-				stats, err := Compile(t.Context(), src, CompileOptions{Dir: t.TempDir(), KEV: from})
+				src.KEV = from
+				stats, err := Compile(t.Context(), src, CompileOptions{Dir: t.TempDir()})
 				if tt.want != "" {
 					if err == nil || !strings.Contains(err.Error(), tt.want) {
 						t.Errorf("error %v, want %q", err, tt.want)
@@ -462,7 +463,7 @@ func TestKEV(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Compile(t.Context(), Source{Base: export(t, map[string][]string{"npm": {goodRecord("GHSA-1")}})}, CompileOptions{Dir: t.TempDir(), KEV: "/no/such/file"}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Compile(t.Context(), Source{Base: export(t, map[string][]string{"npm": {goodRecord("GHSA-1")}}), KEV: "/no/such/file"}, CompileOptions{Dir: t.TempDir()}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing catalogue: %v", err)
 	}
 }
@@ -475,10 +476,12 @@ func TestStatsCount(t *testing.T) {
 		},
 		"AlmaLinux": {osv("ALBA-1:1", "AlmaLinux:9", "x", "introduced 0, fixed 1-1", ""), osv("ALSA-1:1", "AlmaLinux:9", "y", "introduced 0, fixed 1-1", "")},
 	}, CompileOptions{Now: time.Unix(1e9, 0)})
-	got.Revision, got.Source, got.Size = "", "", 0
+	got.Revision, got.Source, got.Size, got.Sources, got.Inputs = "", "", 0, nil, ""
 	want := Stats{
 		Built: time.Unix(1e9, 0).UTC(), Updated: time.Unix(1e9, 0).UTC(), Advisories: 4, Packages: 4, Withdrawn: 1, Errata: 1, NoPackage: 1, CommitsOnly: 1, Malware: 1,
-		Ecosystems: []EcosystemStats{{Name: "AlmaLinux:9", Advisories: 1, Covered: true}, {Name: "npm", Advisories: 3, Covered: true}},
+		Ecosystems: []EcosystemStats{
+			{Name: "AlmaLinux:9", Advisories: 1, Covered: true, AsOf: time.Unix(1e9, 0).UTC()}, {Name: "npm", Advisories: 3, Covered: true, AsOf: time.Unix(1e9, 0).UTC()},
+		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -1,14 +1,18 @@
 // Package advisory keeps the known advisories in one compiled, read-only file
 // and finds those that apply to packages.
 //
-//	OSV export (directory or URL) ─┐
-//	private OSV files ─────────────┼─ Compile ─▶ <dir>/index ─ Open ─▶ Index ─ Match, Lookup
-//	CISA's KEV catalogue ──────────┘                  ▲
-//	                                     Store: lock, update, swap, reload
+//	OSV export (directory, URL) ┐
+//	artifact (oci://, tar)      │
+//	private OSV files           ├ gather ─ Compile ─▶ <dir>/index ─ Open ─▶ Index ─ Match, Lookup, Changes
+//	KEV, EPSS, NVD              ┘    │                      ▲
+//	                            <dir>/feed     Store: lock, update, swap, reload
 //
-// Compile streams the archives, so its memory does not grow with their text.
-// It writes a temporary file, checks it, syncs it and renames it: an update
-// that fails or is killed at any instant leaves the old index in force.
+// gather (gather.go) brings every file together before anything of it is read:
+// downloads are kept and resumed (feed.go, remote.go), artifacts unpacked
+// (bundle.go), private records verified (private.go). If nothing changed the
+// index stays. Else Compile streams the files, so its memory does not grow with
+// their text, writes a temporary file, checks it, syncs it and renames it: an
+// update that fails or is killed at any instant leaves the old index in force.
 //
 // The index file is a header and seven sections (format.go): the advisories'
 // texts; a table of them; the affected versions ("postings") grouped by package;

@@ -92,12 +92,26 @@ func bySource(base string) bool {
 	return false
 }
 
+// distribution reports whether an ecosystem is a distribution of an operating
+// system, whose own rating of its packages goes before others'.
+func distribution(base string) bool {
+	switch base {
+	case "Debian", "Ubuntu", "Echo", "Alpine", "Wolfi", "Chainguard", "MinimOS", "Alpaquita", "BellSoft Hardened Containers", "CleanStart",
+		"AlmaLinux", "Rocky Linux", "Red Hat", "SUSE", "openSUSE", "openEuler", "Mageia", "Azure Linux", "Fedora", "Amazon Linux",
+		"Oracle Linux", "Photon OS":
+		return true
+	}
+	return false
+}
+
 // subject returns the name and version that a feed of the given base compares.
 func subject(base string, p *analyzer.Package) (name, version string) {
 	name, version = p.Name, p.Version
-	if bySource(base) && p.Source != "" {
-		name = p.Source
-		if p.SourceVersion != "" {
+	if bySource(base) {
+		if p.Source != "" {
+			name = p.Source
+		}
+		if p.SourceVersion != "" { // a rebuild, 5.2-2+b8, of the source 5.2-2 of the same name
 			version = p.SourceVersion
 		}
 	}

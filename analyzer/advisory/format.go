@@ -12,13 +12,14 @@ import (
 	"github.com/sluiceproxy/sluice/analyzer"
 )
 
-// The index file, version 1. Numbers of fixed width are little-endian; "varint"
+// The index file, version 2. Numbers of fixed width are little-endian; "varint"
 // is encoding/binary's Uvarint; "text" is its length as varint and its bytes.
 //
 //	header      magic, version, crc of the header, size of the file,
 //	            and offset, length and crc of each section
-//	advisories  one blob per advisory: encodeAdvisory
-//	table       advRow per advisory, by its number
+//	advisories  one blob per advisory: encodeAdvisory; after them one per CVE
+//	            for which only NVD has a rating, of id "NVD"
+//	table       advRow per blob, by its number
 //	postings    one block per key: crc, then the affected entries: encodePosting
 //	keys        keyRow per key, sorted by the key's text
 //	keytext     the keys' texts: ecosystem, NUL, name
@@ -29,11 +30,11 @@ import (
 // again from the feed, never converted.
 const (
 	magic         = "SLUICEAD"
-	formatVersion = 1
+	formatVersion = 2
 
 	headerSize = len(magic) + 4 + 4 + 8 + sections*20
-	advRowSize = 16 // offset, length, crc, lender: number+1 of the advisory that lends its rating
-	keyRowSize = 16 // offset and length of the text, offset and length of the block
+	advRowSize = 20 // offset, length, crc of the blob and the rest, lender: number+1 of the row that lends its rating, EPSS in millionths+1
+	keyRowSize = 24 // offset and length of the text, offset and length of the block, hash of what is said
 	idRowSize  = 12 // hash, number
 
 	// maxFile keeps all offsets in 32 bits.
@@ -57,8 +58,12 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
 // ErrCorrupt is wrapped by every error about an index file that is not what
-// Compile wrote: truncated, damaged, or of another version.
+// Compile wrote: truncated or damaged.
 var ErrCorrupt = errors.New("advisory index is damaged")
+
+// ErrVersion is wrapped by errors about an index file that another version of
+// the program made.
+var ErrVersion = errors.New("advisory index was made by another version")
 
 func corrupt(what string) error { return fmt.Errorf("%w: %s", ErrCorrupt, what) }
 
@@ -94,7 +99,7 @@ func decodeHeader(b []byte, size uint64) (*header, error) {
 		return nil, corrupt("not an index file")
 	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v != formatVersion {
-		return nil, corrupt(fmt.Sprintf("format version %d, this program reads %d; run an update", v, formatVersion))
+		return nil, fmt.Errorf("%w (format %d, not %d): run 'sluice db update'", ErrVersion, v, formatVersion)
 	}
 	clean := append([]byte(nil), b[:headerSize]...)
 	binary.LittleEndian.PutUint32(clean[12:], 0)
@@ -116,11 +121,12 @@ func decodeHeader(b []byte, size uint64) (*header, error) {
 	return h, nil
 }
 
-// posting is what one advisory says of one package, as stored.
+// posting is what one advisory says of one package, as stored. Its texts lie in
+// the mapped file.
 type posting struct {
 	advisory  uint32
 	ecosystem string // as written in the record
-	ranges    [][]event
+	ranges    string // encoded, one after the other: see rangeDecoder
 	versions  string // each version with a NUL before and after; "" = none
 	rating    rating
 }
@@ -128,14 +134,15 @@ type posting struct {
 func encodePosting(b []byte, advisory uint32, a *affected) []byte {
 	b = binary.AppendUvarint(b, uint64(advisory))
 	b = appendText(b, a.ecosystem)
-	b = binary.AppendUvarint(b, uint64(len(a.ranges)))
+	var ranges []byte
 	for _, r := range a.ranges {
-		b = binary.AppendUvarint(b, uint64(len(r)))
+		ranges = binary.AppendUvarint(ranges, uint64(len(r)))
 		for _, e := range r {
-			b = append(b, byte(e.kind))
-			b = appendText(b, e.version)
+			ranges = append(ranges, byte(e.kind))
+			ranges = appendText(ranges, e.version)
 		}
 	}
+	b = appendText(b, string(ranges))
 	versions := ""
 	if len(a.versions) > 0 {
 		versions = "\x00" + strings.Join(a.versions, "\x00") + "\x00"
@@ -144,42 +151,39 @@ func encodePosting(b []byte, advisory uint32, a *affected) []byte {
 	return appendRating(b, a.rating)
 }
 
-// scratch holds decoded postings between two packages of one match, so that
-// they cost no memory each.
-type scratch struct {
-	postings []posting
-	ranges   [][]event
-	events   []event
+// posting reads the next posting.
+func (d *decoder) posting() posting {
+	return posting{advisory: d.uint32(), ecosystem: d.text(), ranges: d.text(), versions: d.text(), rating: d.rating()}
 }
 
-func (s *scratch) reset() {
-	s.postings, s.ranges, s.events = s.postings[:0], s.ranges[:0], s.events[:0]
-}
+// eventBuffer has room for the events of most ranges. Ranges are decoded into
+// one on the stack when they are looked at, which costs no memory:
+//
+//	var buf eventBuffer
+//	for d := p.rangeDecoder(); d.rest != ""; {
+//		events := d.events(buf[:0])
+type eventBuffer [8]event
 
-// posting reads the next posting into s. A full slice expression keeps each
-// part from growing into the next; parts that moved when s grew stay valid.
-func (d *decoder) posting(s *scratch) {
-	p := posting{advisory: d.uint32(), ecosystem: d.text()}
-	ranges := len(s.ranges)
+func (p *posting) rangeDecoder() decoder { return decoder{rest: p.ranges} }
+
+// events appends the events of the next range to buf. What cannot be read is a
+// range of an unknown kind, which decides nothing.
+func (d *decoder) events(buf []event) []event {
 	for range d.count(2) {
-		events := len(s.events)
-		for range d.count(2) {
-			kind := eventKind(d.byte())
-			s.events = append(s.events, event{kind, d.text()})
-		}
-		s.ranges = append(s.ranges, s.events[events:len(s.events):len(s.events)])
+		kind := eventKind(d.byte())
+		buf = append(buf, event{kind, d.text()})
 	}
-	p.ranges = s.ranges[ranges:len(s.ranges):len(s.ranges)]
-	p.versions = d.text()
-	p.rating = d.rating()
-	s.postings = append(s.postings, p)
+	if d.bad {
+		return append(buf[:0], event{kind: eventUnknown})
+	}
+	return buf
 }
 
 // storedAdvisory is an Advisory with what only matching needs.
 type storedAdvisory struct {
 	Advisory
 	streams []string
-	lender  string // id of the advisory whose rating this one borrows
+	distro  bool // its rating is the distribution's word
 }
 
 func encodeAdvisory(b []byte, r *record) []byte {
@@ -195,7 +199,7 @@ func encodeAdvisory(b []byte, r *record) []byte {
 		flags |= flagMalware
 	}
 	b = append(b, flags)
-	b = appendRating(b, rating{r.Severity, r.Score, r.Vector})
+	b = appendRating(b, r.rating)
 	b = appendText(b, r.Summary)
 	b = appendTime(b, r.Published)
 	return appendTime(b, r.Modified)
@@ -205,6 +209,9 @@ const (
 	flagKEV = 1 << iota
 	flagMalware
 )
+
+// ratingDistro marks a severity that is the distribution's own word.
+const ratingDistro = 0x80
 
 func decodeAdvisory(blob string) (storedAdvisory, error) {
 	d := &decoder{rest: blob}
@@ -218,7 +225,8 @@ func decodeAdvisory(blob string) (storedAdvisory, error) {
 		a.Class = analyzer.ClassMalware
 	}
 	r := d.rating()
-	a.Severity, a.Score, a.Vector = r.severity, r.score, r.vector
+	a.rate(r, a.ID)
+	a.distro = r.distro
 	a.Summary = d.text()
 	a.Published, a.Modified = d.time(), d.time()
 	if d.bad || len(d.rest) != 0 {
@@ -240,8 +248,11 @@ func appendTexts(b []byte, s []string) []byte {
 }
 
 func appendRating(b []byte, r rating) []byte {
-	b = append(b, byte(r.severity), byte(math.Round(r.score*10)))
-	return appendText(b, r.vector)
+	s := byte(r.severity)
+	if r.distro {
+		s |= ratingDistro
+	}
+	return appendText(append(b, s, byte(math.Round(r.score*10))), r.vector)
 }
 
 func appendTime(b []byte, t time.Time) []byte {
@@ -330,12 +341,13 @@ func (d *decoder) texts() []string {
 }
 
 func (d *decoder) rating() rating {
-	s, score := analyzer.Severity(d.byte()), d.byte()
-	if s > analyzer.SeverityCritical || score > 100 {
+	s, score := d.byte(), d.byte()
+	severity := analyzer.Severity(s &^ ratingDistro)
+	if severity > analyzer.SeverityCritical || score > 100 {
 		d.fail()
 		return rating{}
 	}
-	return rating{s, float64(score) / 10, d.text()}
+	return rating{severity, float64(score) / 10, d.text(), s&ratingDistro != 0}
 }
 
 func (d *decoder) time() time.Time {
@@ -346,9 +358,19 @@ func (d *decoder) time() time.Time {
 	return time.Unix(int64(v-1), 0).UTC()
 }
 
+const hashSeed = 14695981039346656037
+
+// hashBytes is FNV-1a, begun with h.
+func hashBytes(h uint64, b []byte) uint64 {
+	for _, c := range b {
+		h = (h ^ uint64(c)) * 1099511628211
+	}
+	return h
+}
+
 // hashID is FNV-1a of an id.
 func hashID(id string) uint64 {
-	h := uint64(14695981039346656037)
+	h := uint64(hashSeed)
 	for i := range len(id) {
 		h = (h ^ uint64(id[i])) * 1099511628211
 	}

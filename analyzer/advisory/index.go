@@ -12,8 +12,10 @@ import (
 	"os"
 	"runtime"
 	"sort"
+	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/sluiceproxy/sluice/analyzer"
 )
@@ -25,11 +27,18 @@ type Index struct {
 	*mapping
 	info     os.FileInfo
 	stats    Stats
-	covered  map[ecosystem]bool     // in the index; true: by its whole feed
+	covered  map[ecosystem]coverage // in the index
 	releases map[string][]ecosystem // by base, in the index
 	keys     int
 	rows     int
 	ids      int
+	spare    sync.Pool // of *[]posting
+}
+
+// coverage says what the index has of an ecosystem.
+type coverage struct {
+	whole bool      // its feed, not only single records
+	asOf  time.Time // EcosystemStats.AsOf
 }
 
 var _ analyzer.Matcher = (*Index)(nil)
@@ -84,9 +93,9 @@ func (m *mapping) section(n int) []byte {
 	return m.data[s.off : s.off+s.length]
 }
 
-// Open opens an index file. It refuses, wrapping ErrCorrupt, a file that is
-// truncated, of another version, or damaged in its header, key tables or
-// statistics; damage elsewhere is found when the place is read, or by Verify.
+// Open opens an index file. It refuses, wrapping ErrVersion, one of another
+// version, and, wrapping ErrCorrupt, a file that is truncated or damaged in its
+// header, key tables or statistics; damage elsewhere is found when the place is read, or by Verify.
 func Open(path string) (*Index, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -147,11 +156,11 @@ func (x *Index) init() error {
 		return corrupt("table size")
 	}
 	x.keys, x.rows, x.ids = len(keys)/keyRowSize, len(rows)/advRowSize, len(ids)/idRowSize
-	x.covered = make(map[ecosystem]bool, len(x.stats.Ecosystems))
+	x.covered = make(map[ecosystem]coverage, len(x.stats.Ecosystems))
 	x.releases = make(map[string][]ecosystem)
 	for _, s := range x.stats.Ecosystems {
 		e := parseEcosystem(s.Name)
-		x.covered[e] = s.Covered
+		x.covered[e] = coverage{s.Covered, s.AsOf}
 		x.releases[e.base] = append(x.releases[e.base], e)
 	}
 	return nil
@@ -161,8 +170,12 @@ func (x *Index) init() error {
 // same revision, whenever they were built.
 func (x *Index) Revision() string { return x.stats.Revision }
 
-// Updated is Stats.Updated.
+// Updated is Stats.Updated. What counts for one image is Matches.AsOf.
 func (x *Index) Updated() time.Time { return x.stats.Updated }
+
+// Checked is when the sources were last compared with the index: when it was
+// built, or found to be current.
+func (x *Index) Checked() time.Time { return x.info.ModTime() }
 
 // Stats describe the index.
 func (x *Index) Stats() Stats {
@@ -209,7 +222,7 @@ func (x *Index) advisory(number uint32) (storedAdvisory, error) {
 	if err != nil {
 		return storedAdvisory{}, err
 	}
-	a.Severity, a.Score, a.Vector, a.lender = l.Severity, l.Score, l.Vector, l.ID
+	a.rate(rating{severity: l.Severity, score: l.Score, vector: l.Vector}, l.ID)
 	return a, nil
 }
 
@@ -219,10 +232,14 @@ func (x *Index) decodeRow(number uint32) (storedAdvisory, uint32, error) {
 	}
 	row := x.section(sectionTable)[int(number)*advRowSize:]
 	blob, ok := slice(x.section(sectionAdvisories), binary.LittleEndian.Uint32(row), binary.LittleEndian.Uint32(row[4:]))
-	if !ok || checksum(blob) != binary.LittleEndian.Uint32(row[8:]) {
+	if !ok || crc32.Update(checksum(blob), castagnoli, row[12:advRowSize]) != binary.LittleEndian.Uint32(row[8:]) {
 		return storedAdvisory{}, 0, corrupt("advisory checksum")
 	}
 	a, err := decodeAdvisory(string(blob))
+	if e := binary.LittleEndian.Uint32(row[16:]); e > 0 {
+		p := float64(e-1) / 1e6
+		a.EPSS = &p
+	}
 	return a, binary.LittleEndian.Uint32(row[12:]), err
 }
 
@@ -235,34 +252,37 @@ func slice(b []byte, off, length uint32) ([]byte, bool) {
 }
 
 // block returns the postings of the key "ecosystem NUL name", without their
-// checksum; "" without any.
+// checksum; "" without any. It lies in the mapped file: it must not outlive the
+// caller's hold on it, so all that is returned to others is copied.
 func (x *Index) block(key []byte) (string, error) {
 	rows, texts := x.section(sectionKeys), x.section(sectionKeyText)
-	bad := false
-	compare := func(i int) int {
-		row := rows[i*keyRowSize:]
+	low, high := 0, x.keys
+	for low < high {
+		mid := int(uint(low+high) / 2)
+		row := rows[mid*keyRowSize:]
 		text, ok := slice(texts, binary.LittleEndian.Uint32(row), binary.LittleEndian.Uint32(row[4:]))
-		bad = bad || !ok
-		return bytes.Compare(key, text)
+		if !ok {
+			return "", corrupt("key table")
+		}
+		switch n := bytes.Compare(key, text); {
+		case n < 0:
+			high = mid
+		case n > 0:
+			low = mid + 1
+		default:
+			b, ok := slice(x.section(sectionPostings), binary.LittleEndian.Uint32(row[8:]), binary.LittleEndian.Uint32(row[12:]))
+			if !ok || len(b) <= 4 || checksum(b[4:]) != binary.LittleEndian.Uint32(b) {
+				return "", corrupt("postings checksum")
+			}
+			return unsafe.String(&b[4], len(b)-4), nil
+		}
 	}
-	i, found := sort.Find(x.keys, compare)
-	if bad {
-		return "", corrupt("key table")
-	}
-	if !found {
-		return "", nil
-	}
-	row := rows[i*keyRowSize:]
-	b, ok := slice(x.section(sectionPostings), binary.LittleEndian.Uint32(row[8:]), binary.LittleEndian.Uint32(row[12:]))
-	if !ok || len(b) < 4 || checksum(b[4:]) != binary.LittleEndian.Uint32(b) {
-		return "", corrupt("postings checksum")
-	}
-	return string(b[4:]), nil
+	return "", nil
 }
 
-// postings adds all affected entries of a name to s, in the order of their
-// advisories. They are parts of s.
-func (x *Index) postings(s *scratch, e ecosystem, name string) error {
+// postings appends all affected entries of a name to list, in the order of their
+// advisories. They lie in the mapped file, as block's.
+func (x *Index) postings(list []posting, e ecosystem, name string) ([]posting, error) {
 	var buf [128]byte
 	key := append(buf[:0], e.base...)
 	if e.release != "" {
@@ -271,14 +291,15 @@ func (x *Index) postings(s *scratch, e ecosystem, name string) error {
 	key = append(append(key, 0), normalName(e.base, name)...)
 	b, err := x.block(key)
 	if err != nil {
-		return err
+		return list, err
 	}
-	for d := (&decoder{rest: b}); d.rest != ""; {
-		if d.posting(s); d.bad {
-			return corrupt("postings")
+	for d := (decoder{rest: b}); d.rest != ""; {
+		list = append(list, d.posting())
+		if d.bad {
+			return list, corrupt("postings")
 		}
 	}
-	return nil
+	return list, nil
 }
 
 // Verify reads the whole file and compares every checksum. It wraps ErrCorrupt

@@ -79,11 +79,15 @@ func (in *installed) less(a, b string) bool {
 }
 
 func judgeEntry(e *posting, in *installed) judgement {
-	if len(e.ranges) == 0 && e.versions == "" {
+	if e.ranges == "" && e.versions == "" {
 		return judgement{outcome: outcomeUndecided, reason: "the advisory names no versions that can be compared"}
 	}
-	var j judgement
-	for _, events := range e.ranges {
+	var (
+		j   judgement
+		buf eventBuffer
+	)
+	for d := e.rangeDecoder(); d.rest != ""; {
+		events := d.events(buf[:0])
 		r := judgement{outcome: outcomeUndecided, reason: in.failed}
 		if in.compare != nil {
 			r = judgeRange(e.ecosystem, events, in.compare)
@@ -96,9 +100,9 @@ func judgeEntry(e *posting, in *installed) judgement {
 		return j
 	}
 	if v, ok := in.listed(e, j.outcome == outcomeUndecided); ok {
-		return judgement{outcome: outcomeAffected, source: e.ecosystem + " version " + v + " listed", fixed: firstFix(e.ranges, in.compare)}
+		return judgement{outcome: outcomeAffected, source: e.ecosystem + " version " + v + " listed", fixed: firstFix(e, in.compare)}
 	}
-	if len(e.ranges) == 0 && in.compare == nil {
+	if e.ranges == "" && in.compare == nil {
 		return judgement{outcome: outcomeUndecided, reason: in.failed}
 	}
 	return j
@@ -114,7 +118,7 @@ func (in *installed) listed(e *posting, undecided bool) (string, bool) {
 	if strings.Contains(e.versions, "\x00"+in.text+"\x00") {
 		return in.text, true
 	}
-	if in.compare != nil && (undecided || len(e.ranges) == 0) {
+	if in.compare != nil && (undecided || e.ranges == "") {
 		for v := range strings.SplitSeq(strings.Trim(e.versions, "\x00"), "\x00") {
 			if n, err := in.compare(v); err == nil && n == 0 {
 				return v, true
@@ -187,11 +191,13 @@ func judgeRange(eco string, events []event, compare comparison) judgement {
 }
 
 // firstFix returns the first fixed version above the installed one of any range.
-func firstFix(ranges [][]event, compare comparison) string {
+func firstFix(p *posting, compare comparison) string {
 	if compare == nil {
 		return ""
 	}
-	for _, r := range ranges {
+	var buf eventBuffer
+	for d := p.rangeDecoder(); d.rest != ""; {
+		r := d.events(buf[:0])
 		for _, e := range r {
 			if e.kind != eventFixed {
 				continue

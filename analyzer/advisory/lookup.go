@@ -134,8 +134,12 @@ func (m *matching) list(e ecosystem, name string, p *analyzer.Package) error {
 // describe tells an entry's ranges in words, and its last fix.
 func describe(e *posting) (text, fixed string) {
 	words := [...]string{"introduced", "fixed", "last affected", "limit", "unknown"}
-	var parts []string
-	for _, r := range e.ranges {
+	var (
+		parts []string
+		buf   eventBuffer
+	)
+	for d := e.rangeDecoder(); d.rest != ""; {
+		r := d.events(buf[:0])
 		for _, ev := range r {
 			parts = append(parts, strings.TrimSpace(words[min(ev.kind, eventUnknown)]+" "+ev.version))
 			if ev.kind == eventFixed {
@@ -143,7 +147,7 @@ func describe(e *posting) (text, fixed string) {
 			}
 		}
 	}
-	if e.versions != "" && len(e.ranges) == 0 {
+	if e.versions != "" && e.ranges == "" {
 		parts = append(parts, fmt.Sprintf("%d versions listed", strings.Count(e.versions, "\x00")-1))
 	}
 	if len(parts) == 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -23,11 +24,16 @@ import (
 //     version that cannot be read, or whose ecosystem has no known order, is
 //     undecided, unless another part of the record decides.
 //   - rpm: see module.go for modules and for errata with several builds.
+//   - A language's package that a distribution package of pkgs installed, and
+//     packages that only bring the kernel's headers, give nothing: see owner.go.
 //   - Packages without an ecosystem give one Undecided for each type; packages
 //     of an ecosystem or release whose feed is not in the index one for each of
 //     those. Both have no Advisory, and a Package with type and ecosystem only.
 //   - Advisories of one vulnerability for one package of a language become one
 //     finding: see collapse.
+//
+// Matches.AsOf is the EcosystemStats.AsOf of the stalest covered ecosystem
+// that has a package here.
 //
 // Findings are sorted: the worst severity first, then known-exploited ones, then
 // by advisory and package. An error means that nothing was decided.
@@ -37,10 +43,12 @@ func (x *Index) Match(ctx context.Context, pkgs []analyzer.Package) (analyzer.Ma
 	}
 	defer x.leave()
 	m := newMatching(x)
+	m.owners = x.owners(pkgs)
 	var g errgroup.Group
 	var others []*matching
 	for size := share(len(pkgs)); len(pkgs) > size; pkgs = pkgs[size:] {
 		o, part := newMatching(x), pkgs[:size]
+		o.owners = m.owners
 		others = append(others, o)
 		g.Go(func() error { return o.addAll(ctx, part) })
 	}
@@ -49,22 +57,39 @@ func (x *Index) Match(ctx context.Context, pkgs []analyzer.Package) (analyzer.Ma
 	}
 	for _, o := range others {
 		m.merge(o)
+		o.done()
 	}
+	m.done()
 	sortUndecided(m.undecided)
-	return analyzer.Matches{Findings: sortFindings(m.all), Undecided: m.undecided}, nil
+	return analyzer.Matches{Findings: sortFindings(m.all), Undecided: m.undecided, AsOf: m.asOf}, nil
 }
 
 // matching is the state of one Match or Lookup.
 type matching struct {
 	index     *Index
+	owners    map[string]bool // purls of the distribution packages that can be matched
 	gaps      map[string]bool
-	scratch   scratch
-	found     []found // of one package
+	postings  []posting // of one package
+	found     []found   // of one package
 	all       []*analyzer.Finding
 	undecided []analyzer.Undecided
+	asOf      time.Time // of the stalest ecosystem
 }
 
-func newMatching(x *Index) *matching { return &matching{index: x, gaps: make(map[string]bool)} }
+func newMatching(x *Index) *matching {
+	m := &matching{index: x, gaps: make(map[string]bool)}
+	if list, ok := x.spare.Get().(*[]posting); ok {
+		m.postings = *list
+	}
+	return m
+}
+
+// done gives the memory of m's postings to the next match.
+func (m *matching) done() {
+	list := m.postings[:cap(m.postings)]
+	clear(list)
+	m.index.spare.Put(&list)
+}
 
 // share is how many of n packages one goroutine compares: few packages are not
 // worth another one.
@@ -88,6 +113,9 @@ func (m *matching) addAll(ctx context.Context, pkgs []analyzer.Package) error {
 // merge adds what o found.
 func (m *matching) merge(o *matching) {
 	m.all = append(m.all, o.all...)
+	if m.asOf.IsZero() || !o.asOf.IsZero() && o.asOf.Before(m.asOf) {
+		m.asOf = o.asOf
+	}
 	for _, u := range o.undecided {
 		if u.Advisory == "" {
 			m.gap(u.Package.Type, u.Package.Ecosystem, u.Reason)
@@ -98,6 +126,9 @@ func (m *matching) merge(o *matching) {
 }
 
 func (m *matching) add(p *analyzer.Package) error {
+	if !osType(p.Type) && m.owners[p.Owner] || kernelHeaders(p) {
+		return nil
+	}
 	e := parseEcosystem(p.Ecosystem)
 	if e.base == "" {
 		reason := "no ecosystem is known for packages of this type"
@@ -111,8 +142,10 @@ func (m *matching) add(p *analyzer.Package) error {
 		m.gap(p.Type, p.Ecosystem, "ecosystem Bitnami is for packages of type bitnami only")
 		return nil
 	}
-	if !m.index.covered[e] {
+	if c := m.index.covered[e]; !c.whole {
 		m.gap(p.Type, e.String(), "the index has no advisories for "+e.String())
+	} else if m.asOf.IsZero() || c.asOf.Before(m.asOf) {
+		m.asOf = c.asOf
 	}
 	name, version := subject(e.base, p)
 	return m.find(e, name, version, p)
@@ -182,12 +215,16 @@ func (m *matching) weigh(group []posting, in *installed, p *analyzer.Package) er
 	modular := false
 	if p.Type == "rpm" {
 		modular = modularPackage(p)
-		if group = sameModularity(modular, group); len(group) == 0 || builtWithFix(in.text, group) {
+		kept := sameModularity(modular, group)
+		if len(kept) == 0 || builtWithFix(in.text, kept) {
 			return nil
 		}
-		if j = judge(group, in); j.outcome == outcomeClean {
-			return nil
+		if len(kept) < len(group) {
+			if j = judge(kept, in); j.outcome == outcomeClean {
+				return nil
+			}
 		}
+		group = kept
 	}
 	a, err := m.index.advisory(group[0].advisory)
 	if err != nil {
@@ -212,25 +249,29 @@ func (m *matching) weigh(group []posting, in *installed, p *analyzer.Package) er
 }
 
 // entries returns what is known of a name: in the ecosystem, and for a
-// distribution's release also in records that name no release.
+// distribution's release also in records that name no release. They are good
+// until the next call.
 func (m *matching) entries(e ecosystem, name string) ([]posting, error) {
-	m.scratch.reset()
-	err := m.index.postings(&m.scratch, e, name)
+	var err error
+	m.postings, err = m.index.postings(m.postings[:0], e, name)
 	if bare := (ecosystem{base: e.base}); err == nil && e.release != "" {
 		if _, ok := m.index.covered[bare]; ok {
-			err = m.index.postings(&m.scratch, bare, name)
+			m.postings, err = m.index.postings(m.postings, bare, name)
 		}
 	}
-	return m.scratch.postings, err
+	return m.postings, err
 }
 
 // sameModularity keeps the entries whose fixed versions are of the package's
 // kind: a module's build or a plain one.
 func sameModularity(modular bool, group []posting) []posting {
 	kept := group[:0]
-	for _, e := range group {
+	var buf eventBuffer
+	for i := range group {
+		e := group[i]
 		marks, plain := 0, 0
-		for _, r := range e.ranges {
+		for d := e.rangeDecoder(); d.rest != ""; {
+			r := d.events(buf[:0])
 			for _, ev := range r {
 				if ev.kind == eventIntroduced {
 					continue
@@ -254,14 +295,16 @@ func sameModularity(modular bool, group []posting) []posting {
 func finding(a *storedAdvisory, j *judgement, p *analyzer.Package) *analyzer.Finding {
 	f := &analyzer.Finding{
 		Advisory: a.ID, Aliases: a.Aliases, Class: a.Class,
-		Severity: a.Severity, Score: a.Score, Vector: a.Vector, KEV: a.KEV,
+		Severity: a.Severity, Score: a.Score, Vector: a.Vector, RatedBy: a.RatedBy, KEV: a.KEV, EPSS: a.EPSS,
 		Fixed: strings.Clone(j.fixed), Summary: a.Summary, Published: a.Published,
 		Source: j.source, Package: *p,
 	}
+	distro := a.distro
 	if r := j.rating; r.severity != analyzer.SeverityUnknown {
-		f.Severity, f.Score, f.Vector = r.severity, r.score, strings.Clone(r.vector)
-	} else if a.lender != "" {
-		f.Source += "; severity from " + a.lender
+		f.Severity, f.Score, f.Vector, f.RatedBy, distro = r.severity, r.score, strings.Clone(r.vector), a.ID, r.distro
+	}
+	if distro {
+		f.RatedBy = parseEcosystem(p.Ecosystem).base
 	}
 	return f
 }

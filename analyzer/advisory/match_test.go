@@ -208,10 +208,10 @@ func TestFinding(t *testing.T) {
 	}
 	want := analyzer.Matches{Findings: []analyzer.Finding{{
 		Advisory: "GHSA-1", Aliases: []string{"CVE-2024-1", "CVE-2024-2", "GHSA-zz"}, Class: analyzer.ClassVulnerability,
-		Severity: analyzer.SeverityCritical, Score: 9.8, Vector: "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H",
+		Severity: analyzer.SeverityCritical, Score: 9.8, Vector: "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H", RatedBy: "GHSA-1",
 		Fixed: "1.2.0", Summary: "A problem", Published: parseTime("2024-05-01T10:00:00Z"),
 		Source: "npm introduced 1.0.0, fixed 1.2.0", Package: pkg,
-	}}}
+	}}, AsOf: x.Updated()}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -221,10 +221,11 @@ func TestFindingsAreSorted(t *testing.T) {
 	severity := func(word, aliases string) string {
 		return `"aliases": [` + aliases + `], "database_specific": {"severity": "` + word + `"}`
 	}
-	x, _ := compileRecords(t, map[string][]string{"npm": {
+	base := export(t, map[string][]string{"npm": {
 		osv("GHSA-1", "npm", "a", "introduced 0", severity("LOW", "")), osv("GHSA-2", "npm", "a", "introduced 0", severity("HIGH", "")),
 		osv("GHSA-3", "npm", "a", "introduced 0", severity("HIGH", `"CVE-2025-48384"`)), osv("GHSA-4", "npm", "b", "introduced 0", severity("CRITICAL", "")),
-	}}, CompileOptions{KEV: writeFile(t, `{"count": 1, "vulnerabilities": [{"cveID": "CVE-2025-48384"}]}`)})
+	}})
+	x, _ := compileSource(t, Source{Base: base, KEV: writeFile(t, `{"count": 1, "vulnerabilities": [{"cveID": "CVE-2025-48384"}]}`)}, CompileOptions{})
 	got, err := x.Match(t.Context(), []analyzer.Package{
 		{Type: "npm", Ecosystem: "npm", Name: "a", Version: "1.0.0", Path: "z"},
 		{Type: "npm", Ecosystem: "npm", Name: "b", Version: "1.0.0"},

@@ -85,8 +85,10 @@ func relateStreams(label string, streams []string) streamRelation {
 // the same sources for the same minor release.
 func builtWithFix(installed string, entries []posting) bool {
 	mark, modular := modularVersion(installed)
-	for _, e := range entries {
-		for _, r := range e.ranges {
+	var buf eventBuffer
+	for i := range entries {
+		for d := entries[i].rangeDecoder(); d.rest != ""; {
+			r := d.events(buf[:0])
 			for _, ev := range r {
 				if ev.kind != eventFixed {
 					continue

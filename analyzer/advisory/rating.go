@@ -18,20 +18,26 @@ import (
 
 // rating is how bad an advisory is, and on what ground. Its rules, first to last:
 //
-//  1. the CVSS vector of the highest CVSS version that can be read, in the
+//  1. the word of the distribution, for its own packages: a severity of a type
+//     that holds a word (Ubuntu's priority), ecosystem_specific or
+//     database_specific "severity" or "urgency" (Debian), or the first word of
+//     the summary ("Important: …", AlmaLinux, Rocky). A word that rates nothing
+//     ("not yet assigned", "end-of-life") does not count;
+//  2. the CVSS vector of the highest CVSS version that can be read, in the
 //     affected entry or the record (v4.0, v3.1, v3.0, v2.0);
-//  2. a score without a vector (database_specific.cvss_v3_score, RubyGems);
-//  3. the feed's own word: a severity of a type that holds a word (Ubuntu),
-//     ecosystem_specific or database_specific "severity" or "urgency", or the
-//     first word of the summary ("Important: …", AlmaLinux);
-//  4. the worst CVSS rating that another record of the same index gives to one
-//     of the record's CVEs; Finding.Source names that record.
+//  3. a score without a vector (database_specific.cvss_v3_score, RubyGems);
+//  4. the feed's word, in the places of rule 1, for packages of languages;
+//  5. the worst CVSS rating that another record of the same index gives to one
+//     of the record's CVEs;
+//  6. the worst that NVD gives to one of them.
 //
-// Without any of these it is unknown, which is not "none".
+// Without any of these it is unknown, which is not "none". Who rated it is in
+// Finding.RatedBy.
 type rating struct {
 	severity analyzer.Severity
 	score    float64
 	vector   string
+	distro   bool // by rule 1
 }
 
 // cvss is the vector's CVSS version, 0 without one.
@@ -49,6 +55,9 @@ func (r rating) cvss() int {
 
 // better reports whether r rests on better ground than s, or on the same and is worse.
 func (r rating) better(s rating) bool {
+	if r.distro != s.distro {
+		return r.distro
+	}
 	if r.cvss() != s.cvss() {
 		return r.cvss() > s.cvss()
 	}
@@ -91,24 +100,24 @@ func rateVector(vector string) (r rating, ok bool) {
 		}
 		score = v.BaseScore()
 		// NVD's ratings for v2 know no critical: 7.0–10.0 is high.
-		return rating{min(analyzer.SeverityOfScore(score), analyzer.SeverityHigh), score, vector}, true
+		return rating{severity: min(analyzer.SeverityOfScore(score), analyzer.SeverityHigh), score: score, vector: vector}, true
 	}
-	return rating{analyzer.SeverityOfScore(score), score, vector}, true
+	return rating{severity: analyzer.SeverityOfScore(score), score: score, vector: vector}, true
 }
 
-// rateEntries returns the best rating of a list of OSV "severity" entries.
-func rateEntries(entries []osvSeverity) rating {
-	var best rating
+// rateEntries returns the best CVSS rating and the worst word of a list of OSV
+// "severity" entries.
+func rateEntries(entries []osvSeverity) (cvss, word rating) {
 	for _, e := range entries {
 		if strings.HasPrefix(e.Type, "CVSS_") {
-			if r, ok := rateVector(e.Score); ok && r.better(best) {
-				best = r
+			if r, ok := rateVector(e.Score); ok && r.better(cvss) {
+				cvss = r
 			}
-		} else if s, ok := analyzer.ParseSeverity(e.Score); ok && best.vector == "" && s > best.severity {
-			best = rating{severity: s}
+		} else if s, ok := analyzer.ParseSeverity(e.Score); ok {
+			word.severity = max(word.severity, s)
 		}
 	}
-	return best
+	return cvss, word
 }
 
 // rateWord looks for a feed's word in a *_specific object of any shape.
@@ -154,27 +163,43 @@ func rateSummary(summary string) rating {
 // rate returns a record's rating, and for each affected entry one of its own
 // where it differs from that (the zero rating where it does not).
 func rate(r *osvRecord) (rating, []rating) {
-	record := rateEntries(r.Severity)
+	record, word := rateEntries(r.Severity)
+	database, summary := rateWord(r.DatabaseSpecific), rateSummary(r.Summary)
 	own := make([]rating, len(r.Affected))
 	for i, a := range r.Affected {
-		own[i] = rateEntries(a.Severity)
-		if own[i].vector == "" {
-			if w := rateWord(a.EcosystemSpecific); w.severity > own[i].severity {
-				own[i] = w
+		cvss, entry := rateEntries(a.Severity)
+		specific := rateWord(a.EcosystemSpecific)
+		if distribution(parseEcosystem(a.Package.Ecosystem).base) {
+			for _, w := range []rating{entry, specific, word, database, summary} {
+				if w.severity != analyzer.SeverityUnknown && w.score == 0 {
+					own[i] = rating{severity: w.severity, distro: true}
+					break
+				}
 			}
+			if own[i].distro {
+				continue
+			}
+		}
+		own[i] = cvss
+		if cvss.vector == "" && specific.severity > entry.severity {
+			own[i] = specific
+		} else if cvss.vector == "" {
+			own[i] = entry
 		}
 		if record.vector == "" && own[i].better(record) {
 			record = own[i]
 		}
 	}
-	if record.vector == "" && record.severity == analyzer.SeverityUnknown {
-		record = rateWord(r.DatabaseSpecific)
-	}
-	if record.vector == "" && record.severity == analyzer.SeverityUnknown {
-		record = rateSummary(r.Summary)
+	for _, w := range []rating{word, database, summary} {
+		if record.severity == analyzer.SeverityUnknown {
+			record = w
+		}
 	}
 	for i := range own {
-		if own[i] == record || record.cvss() > own[i].cvss() {
+		if record.severity == analyzer.SeverityUnknown && own[i].better(record) {
+			record = own[i]
+		}
+		if own[i] == record || !own[i].distro && record.cvss() > own[i].cvss() {
 			own[i] = rating{}
 		}
 	}

@@ -81,12 +81,12 @@ func TestBorrowedRating(t *testing.T) {
 	}
 	var got []string
 	for _, f := range m.Findings {
-		got = append(got, f.Advisory+" "+f.Severity.String()+" "+f.Source)
+		got = append(got, f.Advisory+" "+f.Severity.String()+" by "+f.RatedBy+" "+f.Source)
 	}
 	want := []string{
-		"DSA-1-1 critical Debian:12 introduced 0; severity from BIT-2",
-		"ALSA-1:1 low AlmaLinux:9 introduced 0, fixed 9-1",
-		"DSA-2-1 unknown Debian:12 introduced 0",
+		"DSA-1-1 critical by BIT-2 Debian:12 introduced 0",
+		"ALSA-1:1 low by AlmaLinux AlmaLinux:9 introduced 0, fixed 9-1",
+		"DSA-2-1 unknown by  Debian:12 introduced 0",
 	}
 	if len(got) != len(want) || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] {
 		t.Errorf("got %q, want %q", got, want)

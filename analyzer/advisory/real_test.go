@@ -45,9 +45,9 @@ func openReal(t testing.TB) (*Index, Stats) {
 	r := &realIndex
 	r.once.Do(func() {
 		if r.dir, r.err = os.MkdirTemp("", "sluice-advisory-*"); r.err == nil {
-			r.stats, r.err = Compile(t.Context(), Source{Base: filepath.Join(data, "osv")}, CompileOptions{
-				Dir: r.dir, KEV: filepath.Join(data, "kev", "known_exploited_vulnerabilities.json"),
-			})
+			r.stats, r.err = Compile(t.Context(), Source{
+				Base: filepath.Join(data, "osv"), KEV: filepath.Join(data, "kev", "known_exploited_vulnerabilities.json"),
+			}, CompileOptions{Dir: r.dir})
 		}
 	})
 	if r.err != nil {

@@ -81,6 +81,7 @@ type record struct {
 	withdrawn bool
 	erratum   bool     // no vulnerability: see parseRecord
 	streams   []string // "name:stream" of the rpm modules that it is for
+	rating    rating
 	affected  []affected
 	gitOnly   int // affected entries that name commits only
 }
@@ -93,7 +94,9 @@ type Advisory struct {
 	Severity  analyzer.Severity `json:"severity"`
 	Score     float64           `json:"score,omitempty"`
 	Vector    string            `json:"vector,omitempty"`
+	RatedBy   string            `json:"ratedBy,omitempty"` // as in analyzer.Finding
 	KEV       bool              `json:"kev,omitempty"`
+	EPSS      *float64          `json:"epss,omitempty"` // as in analyzer.Finding
 	Summary   string            `json:"summary,omitempty"`
 	Published time.Time         `json:"published,omitzero"`
 	Modified  time.Time         `json:"modified,omitzero"`
@@ -101,6 +104,15 @@ type Advisory struct {
 	// same are the first entries of Aliases that the record itself calls
 	// aliases, not upstream or related ones.
 	same []string
+}
+
+// rate sets the advisory's rating and who gave it: by, or the distribution
+// that the record's entries are of.
+func (a *Advisory) rate(r rating, by string) {
+	a.Severity, a.Score, a.Vector, a.RatedBy = r.severity, r.score, r.vector, by
+	if r.severity == analyzer.SeverityUnknown {
+		a.RatedBy = ""
+	}
 }
 
 const (
@@ -149,7 +161,8 @@ func parseRecord(data []byte) (*record, error) {
 		}
 	}
 	total, own := rate(&o)
-	r.Severity, r.Score, r.Vector = total.severity, total.score, total.vector
+	r.rating = total
+	r.rate(total, r.ID)
 	for i, a := range o.Affected {
 		e, git := compileAffected(a)
 		if e.name == "" || e.ecosystem == "" {

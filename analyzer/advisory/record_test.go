@@ -40,10 +40,11 @@ func FuzzRecord(f *testing.F) {
 	}
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, data []byte, version string) {
-		b, err := newBuilder(dir, map[string]bool{"CVE-2024-1": true}, parseTime("2026-01-01T00:00:00Z"))
+		b, err := newBuilder(dir, parseTime("2026-01-01T00:00:00Z"))
 		if err != nil {
 			t.Fatal(err)
 		}
+		b.kev = map[string]bool{"CVE-2024-1": true}
 		defer b.drop()
 		b.startArchive(true)
 		if err := b.take(data, func(ecosystem) bool { return true }); err != nil {

@@ -8,20 +8,21 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
+	"strconv"
 	"time"
 )
 
-// remote is a Base behind HTTP. Archives are downloaded to temporary files,
-// whole, before anything of them is read.
+// remote is a Base behind HTTP. Archives are downloaded whole before anything
+// of them is read.
 type remote struct {
-	base   *url.URL
-	tmp    string
-	client *http.Client
-	limits Limits
+	base *url.URL
+	feed *feed
 }
 
-var errStalled = errors.New("nothing was received for too long")
+var (
+	errStalled  = errors.New("nothing was received for too long")
+	errRedirect = errors.New("redirect refused")
+)
 
 // newClient is used where the caller gives none: proxies from the environment,
 // time-outs on every step before the body, and redirects to http and https only.
@@ -37,13 +38,13 @@ func newClient() *http.Client {
 		},
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			if r.URL.Scheme != "http" && r.URL.Scheme != "https" {
-				return fmt.Errorf("redirect to scheme %q", r.URL.Scheme)
+				return fmt.Errorf("%w: redirect to scheme %q", errRedirect, r.URL.Scheme)
 			}
 			if len(via) > 0 && via[0].URL.Scheme == "https" && r.URL.Scheme != "https" {
-				return errors.New("redirect from https to http")
+				return fmt.Errorf("%w: from https to http", errRedirect)
 			}
 			if len(via) >= 5 {
-				return errors.New("more than 5 redirects")
+				return fmt.Errorf("%w: more than 5", errRedirect)
 			}
 			return nil
 		},
@@ -63,63 +64,40 @@ func redact(s string) string {
 }
 
 func (r *remote) ecosystems(ctx context.Context) ([]string, error) {
-	var out []string
-	err := get(ctx, r.client, r.base.JoinPath("ecosystems.txt"), r.limits.Stall, func(body io.Reader, _ int64) (err error) {
-		out, err = readEcosystems(body)
-		return err
-	})
+	in, err := r.feed.get(ctx, r.base.JoinPath("ecosystems.txt"), 1<<20, false, func(int64, int64) {})
 	var status *statusError
-	if errors.As(err, &status) && status.code == http.StatusNotFound {
+	if errors.As(err, &status) && status.code == http.StatusNotFound || errors.Is(err, errNotKept) {
 		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer in.close()
+	out, err := readEcosystems(in.f)
+	if err != nil {
+		r.feed.spoiled(in)
 	}
 	return out, err
 }
 
-func (r *remote) archive(ctx context.Context, eco string, progress func(done, total int64)) (*os.File, func(), error) {
-	f, err := os.CreateTemp(r.tmp, tempPrefix+"archive-*")
-	if err != nil {
-		return nil, nil, err
-	}
-	drop := func() {
-		f.Close()
-		os.Remove(f.Name())
-	}
-	u := r.base.JoinPath(url.PathEscape(eco), "all.zip")
-	err = get(ctx, r.client, u, r.limits.Stall, func(body io.Reader, total int64) error {
-		if total > r.limits.Archive {
-			return fmt.Errorf("larger than the limit of %d bytes", r.limits.Archive)
-		}
-		n, err := io.Copy(f, io.LimitReader(&meter{r: body, total: total, progress: progress}, r.limits.Archive+1))
-		switch {
-		case err != nil:
-			return err
-		case n > r.limits.Archive:
-			return fmt.Errorf("larger than the limit of %d bytes", r.limits.Archive)
-		case total >= 0 && n != total:
-			return fmt.Errorf("%d bytes of %d: %w", n, total, io.ErrUnexpectedEOF)
-		}
-		return nil
-	})
-	if err != nil {
-		drop()
-		return nil, nil, err
-	}
-	return f, drop, nil
+func (r *remote) archive(ctx context.Context, eco string, progress func(done, total int64)) (*input, error) {
+	return r.feed.get(ctx, r.base.JoinPath(url.PathEscape(eco), "all.zip"), r.feed.limits.Archive, false, progress)
 }
 
-// statusError is an answer other than 200.
+// statusError is an answer other than those that were asked for.
 type statusError struct {
-	url  string
-	code int
+	url   string
+	code  int
+	after time.Duration // Retry-After in seconds; 0 = none
 }
 
 func (e *statusError) Error() string {
 	return fmt.Sprintf("GET %s: %d %s", e.url, e.code, http.StatusText(e.code))
 }
 
-// get hands the body of a 200 answer to read, and ends it when nothing comes
-// for the time of stall.
-func get(ctx context.Context, client *http.Client, u *url.URL, stall time.Duration, read func(body io.Reader, total int64) error) error {
+// get hands the answer, if it is 200, 206 or 304, and its body to read, and ends
+// it when nothing comes for the time of stall.
+func get(ctx context.Context, client *http.Client, u *url.URL, stall time.Duration, header http.Header, read func(resp *http.Response, body io.Reader) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watchdog := time.AfterFunc(stall, func() { cancel(errStalled) })
@@ -129,6 +107,7 @@ func get(ctx context.Context, client *http.Client, u *url.URL, stall time.Durati
 	if err != nil {
 		return fmt.Errorf("GET %s: %w", name, err)
 	}
+	req.Header = header
 	req.Header.Set("User-Agent", "sluice")
 	resp, err := client.Do(req)
 	if err != nil {
@@ -140,10 +119,16 @@ func get(ctx context.Context, client *http.Client, u *url.URL, stall time.Durati
 		return fmt.Errorf("GET %s: %w", name, because(ctx, err))
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return &statusError{name, resp.StatusCode}
+	switch resp.StatusCode {
+	case http.StatusOK, http.StatusPartialContent, http.StatusNotModified:
+	default:
+		seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+		if err != nil || seconds < 0 {
+			seconds = 0
+		}
+		return &statusError{name, resp.StatusCode, time.Duration(min(seconds, 3600)) * time.Second}
 	}
-	if err := read(&watched{resp.Body, watchdog, stall}, resp.ContentLength); err != nil {
+	if err := read(resp, &watched{resp.Body, watchdog, stall}); err != nil {
 		return fmt.Errorf("GET %s: %w", name, because(ctx, err))
 	}
 	return nil

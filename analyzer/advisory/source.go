@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -22,11 +21,22 @@ type Source struct {
 	// export (google.github.io/osv.dev/data): <Base>/ecosystems.txt and
 	// <Base>/<Ecosystem>/all.zip. A directory without ecosystems.txt holds the
 	// ecosystems of its sub-folders.
+	//
+	// Or it is an artifact that Export made: the name of its tar file, or
+	// oci://<registry>/<repository>[:<tag>][@<digest>]. The catalogues and private
+	// records that an artifact holds take the place of KEV and EPSS and add to NVD
+	// and Private.
 	Base string
-	// Private are OSV files (*.json), or directories of them, that are added.
-	// They do not count for Stats.Ecosystems[].Covered: a few records of one's
-	// own say nothing about the rest of an ecosystem.
+	// Private are OSV records that are added: a file (*.json, or *.zip of such), a
+	// directory of *.json files, or the http(s) URL of a file. Each may end in
+	// #sha256=<64 hexadecimal digits>; see ParsePin. They do not count for
+	// Stats.Ecosystems[].Covered: a few records of one's own say nothing about the
+	// rest of an ecosystem. What ImportPrivate took is added without being named.
 	Private []string
+
+	KEV  string   // file or URL of CISA's catalogue of known-exploited vulnerabilities, in JSON; "" = none
+	EPSS string   // file or URL of FIRST's scores, epss_scores-*.csv or .csv.gz; "" = none
+	NVD  []string // files, directories or URLs of NVD's JSON 2.0 feeds or pages, plain or gzip
 }
 
 // PublicExport is the public OSV export.
@@ -38,7 +48,10 @@ func (s Source) String() string {
 	if s.Base != "" {
 		parts = append(parts, redact(s.Base))
 	}
-	return strings.Join(append(parts, s.Private...), ", ")
+	for _, p := range s.Private {
+		parts = append(parts, redact(p))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Limits bound what an update takes from a source. Zero fields mean the default.
@@ -50,6 +63,9 @@ type Limits struct {
 	Ratio   int64 // uncompressed to compressed bytes of a record beyond 1 MiB; default 200
 	// Stall ends a download from which nothing came for so long; default 1 minute.
 	Stall time.Duration
+	// Retry is the pause before a download that failed is tried again, doubled up
+	// to the fourth and last time; default 1 second.
+	Retry time.Duration
 }
 
 func (l Limits) orDefault() Limits {
@@ -68,6 +84,9 @@ func (l Limits) orDefault() Limits {
 	if l.Stall == 0 {
 		l.Stall = time.Minute
 	}
+	if l.Retry == 0 {
+		l.Retry = time.Second
+	}
 	return l
 }
 
@@ -79,30 +98,40 @@ var noPackages = []string{"[EMPTY]", "GIT", "OSS-Fuzz", "Android", "Linux", "UVI
 type origin interface {
 	// ecosystems lists the base's ecosystems; nil without a list.
 	ecosystems(ctx context.Context) ([]string, error)
-	// archive returns an ecosystem's all.zip as a file, and a function that
-	// drops it.
-	archive(ctx context.Context, eco string, progress func(done, total int64)) (*os.File, func(), error)
+	// archive returns an ecosystem's all.zip.
+	archive(ctx context.Context, eco string, progress func(done, total int64)) (*input, error)
 }
 
-func newOrigin(base, tmp string, client *http.Client, limits Limits) (origin, error) {
-	u, err := url.Parse(base)
-	if err == nil && (u.Scheme == "http" || u.Scheme == "https") {
+// isURL reports whether a source is to be asked for over HTTP.
+func isURL(s string) (*url.URL, bool) {
+	u, err := url.Parse(s)
+	return u, err == nil && (u.Scheme == "http" || u.Scheme == "https")
+}
+
+const ociScheme = "oci://"
+
+// origin opens the Base.
+func (g *gatherer) origin(ctx context.Context, base string) (origin, error) {
+	if u, ok := isURL(base); ok {
 		if u.Host == "" {
 			return nil, fmt.Errorf("advisory source %s: no host", redact(base))
 		}
-		return &remote{base: u, tmp: tmp, client: client, limits: limits}, nil
+		return &remote{base: u, feed: g.feed}, nil
+	}
+	if ref, ok := strings.CutPrefix(base, ociScheme); ok {
+		return g.pull(ctx, ref)
 	}
 	if strings.Contains(base, "://") {
-		return nil, fmt.Errorf("advisory source %s: only http, https and directories are supported", redact(base))
+		return nil, fmt.Errorf("advisory source %s: only http, https, oci and directories are supported", redact(base))
 	}
 	info, err := os.Stat(base)
-	if err != nil {
+	if err != nil && !g.opts.Offline {
 		return nil, fmt.Errorf("advisory source: %w", err)
 	}
-	if !info.IsDir() {
-		return nil, fmt.Errorf("advisory source %s: not a directory", base)
+	if err != nil || !info.IsDir() {
+		return g.load(ctx, base)
 	}
-	return &directory{base: base, limits: limits}, nil
+	return &directory{base: base, limits: g.opts.Limits}, nil
 }
 
 // choose picks the archives to read: those that were asked for, else all that
@@ -201,19 +230,35 @@ func (d *directory) ecosystems(context.Context) ([]string, error) {
 	return out, nil
 }
 
-func (d *directory) archive(_ context.Context, eco string, progress func(done, total int64)) (*os.File, func(), error) {
-	f, err := os.Open(filepath.Join(d.base, eco, "all.zip"))
-	if err != nil {
-		return nil, nil, err
+func (d *directory) archive(_ context.Context, eco string, progress func(done, total int64)) (*input, error) {
+	in, err := openInput(filepath.Join(d.base, eco, "all.zip"), d.limits.Archive)
+	if err == nil {
+		progress(in.Size, in.Size)
 	}
+	return in, err
+}
+
+// openInput opens a file and takes its SHA-256.
+func openInput(path string, limit int64) (*input, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	in := &input{f: f}
 	info, err := f.Stat()
-	if err == nil && info.Size() > d.limits.Archive {
-		err = fmt.Errorf("larger than the limit of %d bytes", d.limits.Archive)
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular():
+		err = errors.New("not a regular file")
+	case info.Size() > limit:
+		err = fmt.Errorf("%w of %d bytes", errTooLarge, limit)
+	default:
+		in.From, in.Size = path, info.Size()
+		in.SHA256, err = hashFile(f)
 	}
 	if err != nil {
-		f.Close()
-		return nil, nil, err
+		in.close()
+		return nil, err
 	}
-	progress(info.Size(), info.Size())
-	return f, func() { f.Close() }, nil
+	return in, nil
 }

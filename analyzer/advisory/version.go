@@ -178,10 +178,18 @@ func only(s, extra string) bool {
 	if s == "" || len(s) > maxVersion {
 		return false
 	}
+next:
 	for i := range len(s) {
-		if c := s[i]; !isDigit(c) && !isAlpha(c) && strings.IndexByte(extra, c) < 0 {
-			return false
+		c := s[i]
+		if isDigit(c) || isAlpha(c) {
+			continue
 		}
+		for j := range len(extra) { // so few that a call costs more
+			if extra[j] == c {
+				continue next
+			}
+		}
+		return false
 	}
 	return true
 }

@@ -8,7 +8,7 @@ import (
 type debVersion struct{ epoch, upstream, revision string }
 
 func parseDeb(s string) (debVersion, error) {
-	if !only(s, ".+-~:") {
+	if !only(s, ".-+:~") {
 		return debVersion{}, errVersion
 	}
 	var v debVersion
@@ -77,7 +77,7 @@ func debWeight(s string) int {
 type rpmVersion struct{ epoch, version, release string }
 
 func parseRPM(s string) (rpmVersion, error) {
-	if !only(s, "._+%{}~^:-") {
+	if !only(s, ".-:_+~^%{}") {
 		return rpmVersion{}, errVersion
 	}
 	var v rpmVersion

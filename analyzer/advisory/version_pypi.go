@@ -18,6 +18,10 @@ type pypiVersion struct {
 // parsePyPI follows the pattern of PEP 440, appendix B.
 func parsePyPI(s string) (pypiVersion, error) {
 	var v pypiVersion
+	if plainRelease(s) {
+		v.release = s
+		return v, nil
+	}
 	s = strings.ToLower(strings.TrimSpace(s))
 	if !only(s, "!.+-_") {
 		return v, errVersion
@@ -64,6 +68,25 @@ func parsePyPI(s string) (pypiVersion, error) {
 		return v, errVersion
 	}
 	return v, nil
+}
+
+// plainRelease accepts numbers with dots between them, as most versions are.
+func plainRelease(s string) bool {
+	if len(s) > maxVersion {
+		return false
+	}
+	number := false
+	for i := range len(s) {
+		switch c := s[i]; {
+		case isDigit(c):
+			number = true
+		case c == '.' && number:
+			number = false
+		default:
+			return false
+		}
+	}
+	return number
 }
 
 // validLocal accepts letters and digits in parts that ".", "-" or "_" part.

@@ -19,8 +19,15 @@ import (
 // schema 1.7, "Defined ecosystems").
 var ecosystems = map[string]string{
 	"npm": "npm", "pypi": "PyPI", "golang": "Go", "maven": "Maven", "gem": "RubyGems",
-	"nuget": "NuGet", "composer": "Packagist", "cargo": "crates.io",
+	"nuget": "NuGet", "composer": "Packagist", "cargo": "crates.io", "hex": "Hex", "cran": "CRAN", "julia": "Julia",
 }
+
+// purlTypes are the types for which scalibr has a name of its own.
+var purlTypes = map[string]string{"pacman": "alpm", "lua": "luarocks"}
+
+// Ecosystem returns the OSV ecosystem of a language's packages, "" for a purl
+// type of none.
+func Ecosystem(purlType string) string { return ecosystems[purlType] }
 
 // convert turns scalibr's packages into ours. Distribution packages get
 // neither Ecosystem nor PURL here: both need the OS release.
@@ -31,6 +38,9 @@ func convert(in []*extractor.Package, p string) []analyzer.Package {
 			continue
 		}
 		pkg := analyzer.Package{Type: sp.PURLType, Name: sp.Name, Version: sp.Version, Ecosystem: ecosystems[sp.PURLType], Path: p}
+		if t, ok := purlTypes[pkg.Type]; ok {
+			pkg.Type = t
+		}
 		switch m := sp.Metadata.(type) {
 		case *apkmeta.Metadata:
 			pkg.Arch = m.Architecture
@@ -59,9 +69,9 @@ func convert(in []*extractor.Package, p string) []analyzer.Package {
 			}
 		}
 		switch {
-		case pkg.Type == "golang" || pkg.Type == "npm": // scalibr's npm purl names its own metadata
+		case pkg.Type == "golang" || pkg.Type == "npm" || pkg.Type == "luarocks": // scalibr's npm purl names its own metadata
 			pkg.PURL = pathPURL(pkg.Type, pkg.Name, pkg.Version)
-		case pkg.Ecosystem != "":
+		case !analyzer.IsDistribution(pkg.Type):
 			pkg.PURL = sp.PURL().String()
 		}
 		out = append(out, pkg)

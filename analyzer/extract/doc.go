@@ -13,13 +13,25 @@
 // which need their write-ahead log and a real path, and the OS release, whose
 // name may be a link.
 //
+// Lists of files that package managers keep tell which distribution package
+// installed a file (owner.go): Session.Owner. A Nix store's packages are in its
+// paths' names (NixStore).
+//
+// What is read: the databases of dpkg, apk, rpm, pacman, opkg, portage, COS,
+// chisel, snap, flatpak and spack; Go, Rust and .NET binaries, ELF and PE; Java
+// and Python archives, also nested and within zip files; installed packages of
+// npm, pip, conda, gem, Composer, R, Erlang, LuaRocks, CPAN, WordPress, Bitnami;
+// lock files whose packages are installed beside them (npm, Yarn, pnpm, Pipenv,
+// Poetry, uv, PDM, Bundler, Composer, NuGet, Julia).
+//
 // Invariants:
 //   - A parser's error or panic, a limit, and a record that was skipped become a
 //     Problem with the file's path. They are never dropped.
 //   - An error of this machine (a full disk) is an error, not a Problem: it must
 //     not be remembered as a property of the image.
 //   - Formats that list what a build wanted rather than what was installed
-//     (requirements.txt, go.mod, pom.xml) are not read, and development-only
-//     entries of lock files are left out.
+//     (requirements.txt, go.mod, pom.xml, Cargo.lock) are not read, and
+//     development-only entries of lock files and lock files inside of installed
+//     packages are left out.
 //   - Memory is bounded by Options whatever the content says of its size.
 package extract

@@ -155,6 +155,7 @@ type Session struct {
 	ex      *Extractor
 	rpm     rpmFiles
 	release releases
+	owners  owners
 	opened  int64 // bytes of inner archives opened for the current file
 }
 
@@ -204,7 +205,7 @@ func (s *Session) Link(p, target string) { s.release.link(p, target) }
 // Finish reads the rpm databases and the OS release. The release is nil where
 // the layer has none.
 func (s *Session) Finish(ctx context.Context) (Result, *analyzer.OSRelease, error) {
-	res, err := s.rpm.read(ctx)
+	res, err := s.rpm.read(ctx, &s.owners)
 	if err != nil {
 		return Result{}, nil, err
 	}

@@ -76,8 +76,8 @@ func (r *rpmFiles) close() error {
 	return os.RemoveAll(r.dir)
 }
 
-// read lists the packages of all databases.
-func (r *rpmFiles) read(ctx context.Context) (Result, error) {
+// read lists the packages of all databases and notes their files.
+func (r *rpmFiles) read(ctx context.Context, owned *owners) (Result, error) {
 	var res Result
 	for _, p := range r.files {
 		if db, ok := strings.CutSuffix(p, walSuffix); ok {
@@ -88,7 +88,7 @@ func (r *rpmFiles) read(ctx context.Context) (Result, error) {
 			}
 			continue
 		}
-		pkgs, err := listRPM(ctx, r.real(p), p)
+		pkgs, err := listRPM(ctx, r.real(p), p, owned)
 		if ctx.Err() != nil {
 			return res, ctx.Err()
 		}
@@ -101,7 +101,7 @@ func (r *rpmFiles) read(ctx context.Context) (Result, error) {
 }
 
 // listRPM reads one database. Whatever its parsers do wrong is an error.
-func listRPM(ctx context.Context, file, p string) (pkgs []analyzer.Package, err error) {
+func listRPM(ctx context.Context, file, p string, owned *owners) (pkgs []analyzer.Package, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			pkgs, err = nil, fmt.Errorf("panic: %v", v)
@@ -115,6 +115,9 @@ func listRPM(ctx context.Context, file, p string) (pkgs []analyzer.Package, err 
 		h, err := parseHeader(blob)
 		if err == nil && (h.name == "" || h.version == "") {
 			err = fmt.Errorf("package %q has version %q", h.name, h.version)
+		}
+		if err == nil {
+			err = h.eachFile(func(file string) { owned.add(file, "rpm/"+h.name) })
 		}
 		if err != nil {
 			if errs = append(errs, err); len(errs) > 10 {

@@ -2,8 +2,11 @@
 //
 // Two goroutines share the work and a few large blocks between them:
 //
-//	blob ─▶ sha256 (digest) ─▶ gunzip/zstd ─▶ sha256 (diffID) ─▶ blocks   stream.go
-//	blocks ─▶ tar entries ─▶ extract, secret, whiteouts, setuid ─▶ Layer  walk.go
+//	blob ─▶ sha256 (digest) ─▶ inflate/zstd ─▶ sha256 (diffID) ─▶ blocks  stream.go
+//	blocks ─▶ tar entries ─▶ extract, secret, whiteouts, facts ─▶ Layer  walk.go, facts.go
+//
+// The digest of a blob that comes with a proof (analyzer.Proven) is the proof's:
+// it was computed over the same bytes when they were downloaded.
 //
 // A file's content is looked at only where its path or its first 4 KiB say that
 // it matters; then it is read into one reused buffer, or into an unnamed

@@ -334,3 +334,44 @@ func FuzzScan(f *testing.F) {
 		}
 	})
 }
+
+// proven is a blob whose digest somebody else has computed.
+type proven struct {
+	io.Reader
+	digest godigest.Digest
+	size   int64
+	err    error
+}
+
+func (p proven) Proof() (godigest.Digest, int64, error) { return p.digest, p.size, p.err }
+
+// TestProven checks that a proof takes the place of the scanner's own hash, also
+// past a limit, and that one that does not fit the bytes is an error.
+func TestProven(t *testing.T) {
+	blob := append(gz(t, pack(t, file(apkDB, apkRecord))), make([]byte, 1000)...)
+	n, d, broken := int64(len(blob)), godigest.FromString("whatever was proven"), errors.New("other bytes")
+	for _, tt := range []struct {
+		name  string
+		opts  Options
+		size  int64
+		proof error
+		want  string
+	}{
+		{"whole", Options{}, n, nil, ""},
+		{"past a limit", Options{MaxUncompressed: 100}, n, nil, ""},
+		{"of fewer bytes", Options{}, n - 1, nil, "bytes were read"},
+		{"refused", Options{}, n, broken, "other bytes"},
+	} {
+		l, err := newScanner(t, tt.opts).Scan(t.Context(), proven{iotest.HalfReader(bytes.NewReader(blob)), d, tt.size, tt.proof})
+		switch {
+		case tt.want != "":
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%s: layer %v, error %v, want one with %q", tt.name, l, err, tt.want)
+			}
+		case err != nil:
+			t.Errorf("%s: %v", tt.name, err)
+		case l.Digest != d || l.Size != n:
+			t.Errorf("%s: digest %s of %d bytes, want the proven %s of %d", tt.name, l.Digest, l.Size, d, n)
+		}
+	}
+}

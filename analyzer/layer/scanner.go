@@ -15,7 +15,7 @@ import (
 
 // revision changes with every change of what a scan finds. The library's
 // version belongs to it: its parsers decide what a package is.
-const revision = "1+scalibr0.5.3"
+const revision = "2+scalibr0.5.3"
 
 // Options are the limits of one scan. Zero values are replaced by the defaults.
 type Options struct {
@@ -95,6 +95,9 @@ func New(opts Options) (*Scanner, error) {
 // Revision names the scanner's code and its limits.
 func (s *Scanner) Revision() string { return s.revision }
 
+// Options are the Scanner's limits, with their defaults.
+func (s *Scanner) Options() Options { return s.opts }
+
 // Scan reads blob to its end, or to a limit. It returns early with the
 // context's error once ctx is done, but not before a pending blob.Read returns.
 func (s *Scanner) Scan(ctx context.Context, blob io.Reader) (l *analyzer.Layer, err error) {
@@ -107,6 +110,7 @@ func (s *Scanner) Scan(ctx context.Context, blob io.Reader) (l *analyzer.Layer, 
 	w := &walk{
 		opts: s.opts, ex: s.extract, session: s.extract.NewSession(),
 		found: map[string]*found{}, dirs: map[string]struct{}{}, setuid: map[string]struct{}{},
+		links: map[string]string{},
 	}
 	defer func() { err = errors.Join(err, w.session.Close()) }()
 	g.Go(caught(func() error { return w.run(gctx, st.blocks(gctx)) }))

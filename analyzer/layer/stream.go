@@ -10,13 +10,16 @@ import (
 	"hash"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	godigest "github.com/opencontainers/go-digest"
+
+	"github.com/sluiceproxy/sluice/analyzer"
+	"github.com/sluiceproxy/sluice/analyzer/layer/inflate"
 )
 
 const (
 	blockSize  = 256 << 10
+	bufferSize = inflate.Window + blockSize
 	blockCount = 10 // blocks that exist: the producer is that far ahead at most
 	// ratioFloor is where the compression ratio begins to count.
 	ratioFloor = 256 << 20
@@ -36,23 +39,30 @@ type stream struct {
 	full   chan block
 	free   chan []byte
 	stored counter
+	proven godigest.Digest // of the stored bytes, where the blob's reader tells; "" where they are hashed here
 	tar    counter
 	limit  string // why the tar stream was not read to its end; "" if it was
 	excess int64  // bytes after the end of the compressed stream that are not padding
 }
 
+// block is a piece of the tar stream in a buffer of bufferSize, and the error
+// that comes after it.
 type block struct {
+	buf []byte
 	b   []byte
 	err error
 }
 
 type counter struct {
-	h hash.Hash
+	h hash.Hash // nil only counts
 	n int64
 }
 
 func (c *counter) Write(p []byte) (int, error) {
 	c.n += int64(len(p))
+	if c.h == nil {
+		return len(p), nil
+	}
 	return c.h.Write(p)
 }
 
@@ -62,7 +72,10 @@ func newStream(blob io.Reader, opts Options) *stream {
 	s := &stream{
 		opts: opts, blob: blob,
 		full: make(chan block, blockCount), free: make(chan []byte, blockCount),
-		stored: counter{h: sha256.New()}, tar: counter{h: sha256.New()},
+		tar: counter{h: sha256.New()},
+	}
+	if _, ok := blob.(analyzer.Proven); !ok {
+		s.stored.h = sha256.New()
 	}
 	for range blockCount {
 		s.free <- nil // made when first used: most layers are small
@@ -78,7 +91,27 @@ func (s *stream) produce(ctx context.Context) error {
 	if errors.Is(err, errLimit) {
 		err = s.drain(ctx, in, nil)
 	}
+	if p, ok := s.blob.(analyzer.Proven); ok && err == nil {
+		return s.prove(p)
+	}
 	return err
+}
+
+// prove takes the digest of the stored bytes from who has computed it.
+func (s *stream) prove(p analyzer.Proven) error {
+	dgst, n, err := p.Proof()
+	if err == nil && n != s.stored.n {
+		err = fmt.Errorf("%d bytes were read, of %d with the digest %s", s.stored.n, n, dgst)
+	}
+	s.proven = dgst
+	return err
+}
+
+func (s *stream) digest() godigest.Digest {
+	if s.stored.h == nil {
+		return s.proven
+	}
+	return s.stored.digest()
 }
 
 func (s *stream) decompress(ctx context.Context, in *bufio.Reader) error {
@@ -88,7 +121,7 @@ func (s *stream) decompress(ctx context.Context, in *bufio.Reader) error {
 		s.send(ctx, block{err: err})
 		return err
 	}
-	defer dec.Close()
+	defer dec.close()
 	for {
 		var buf []byte
 		select {
@@ -97,23 +130,21 @@ func (s *stream) decompress(ctx context.Context, in *bufio.Reader) error {
 			return ctx.Err()
 		}
 		if buf == nil {
-			buf = make([]byte, blockSize)
+			buf = make([]byte, bufferSize)
 		}
-		n, err := io.ReadFull(dec, buf[:blockSize])
-		if errors.Is(err, io.ErrUnexpectedEOF) && dec.ended() {
-			err = io.EOF
-		}
+		n, err := dec.ReadBlock(buf)
 		if err != nil && !errors.Is(err, io.EOF) {
 			err = fmt.Errorf("%s: %w", name, err)
 			s.send(ctx, block{err: err})
 			return err
 		}
+		b := buf[inflate.Window:][:n]
 		if over := s.over(int64(n)); over != "" {
 			s.limit = over
 			s.send(ctx, block{err: errLimit})
 			return errLimit
 		}
-		_, _ = s.tar.Write(buf[:n]) // hashes do not fail
+		_, _ = s.tar.Write(b) // hashes do not fail
 		if err != nil {
 			// What follows the last member belongs to the stored bytes: read it
 			// before the walk may end, so that an error of it is the scan's.
@@ -121,10 +152,10 @@ func (s *stream) decompress(ctx context.Context, in *bufio.Reader) error {
 				s.send(ctx, block{err: err})
 				return err
 			}
-			s.send(ctx, block{buf[:n], io.EOF})
+			s.send(ctx, block{buf, b, io.EOF})
 			return nil
 		}
-		s.send(ctx, block{buf[:n], nil})
+		s.send(ctx, block{buf, b, nil})
 	}
 }
 
@@ -171,41 +202,36 @@ func (s *stream) drain(ctx context.Context, in *bufio.Reader, excess *int64) err
 	}
 }
 
-// decoder is a decompressor whose end of input is known.
-type decoder struct {
-	io.Reader
-	ended func() bool
-	close func()
+// blockReader is a decompressor. ReadBlock writes to buf[inflate.Window:] until
+// it is full, or the input ends (io.EOF) or is broken.
+type blockReader interface {
+	ReadBlock(buf []byte) (int, error)
 }
 
-func (d *decoder) Close() {
-	if d.close != nil {
-		d.close()
-	}
+type decoder struct {
+	blockReader
+	close func()
 }
 
 // decoder chooses by magic bytes: a media type is only a claim, and clients
 // look at the bytes as well.
-func (s *stream) decoder(in *bufio.Reader) (*decoder, string, error) {
+func (s *stream) decoder(in *bufio.Reader) (decoder, string, error) {
 	magic, err := in.Peek(4)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, "read", err
+		return decoder{}, "read", err
 	}
 	switch {
 	case isGzip(magic):
-		m := &members{in: in}
-		return &decoder{Reader: m, ended: func() bool { return m.done }}, "gzip", m.next()
+		return decoder{inflate.NewReader(in), func() {}}, "gzip", nil
 	case isZstd(magic):
 		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxWindow(zstdWindow), zstd.WithDecoderMaxMemory(uint64(s.opts.MaxUncompressed)))
 		if err != nil {
-			return nil, "zstd", err
+			return decoder{}, "zstd", err
 		}
-		e := &ending{r: z}
-		return &decoder{Reader: e, ended: func() bool { return e.done }, close: z.Close}, "zstd", nil
+		return decoder{&reader{r: z}, z.Close}, "zstd", nil
 	}
-	e := &ending{r: in}
-	return &decoder{Reader: e, ended: func() bool { return e.done }}, "read", nil
+	return decoder{&reader{r: in}, func() {}}, "read", nil
 }
 
 func isGzip(b []byte) bool { return bytes.HasPrefix(b, []byte{0x1f, 0x8b}) }
@@ -217,64 +243,27 @@ func isZstd(b []byte) bool {
 		len(b) == 4 && b[0]&0xf0 == 0x50 && b[1] == 0x2a && b[2] == 0x4d && b[3] == 0x18
 }
 
-// ending remembers that its reader has ended, which io.ReadFull does not tell
-// from a reader that fails with io.ErrUnexpectedEOF.
-type ending struct {
-	r    io.Reader
-	done bool
+// reader is a blockReader of r. It remembers that r has ended, which io.ReadFull
+// does not tell from a reader that fails with io.ErrUnexpectedEOF.
+type reader struct {
+	r     io.Reader
+	ended bool
 }
 
-func (e *ending) Read(p []byte) (int, error) {
-	n, err := e.r.Read(p)
-	e.done = e.done || errors.Is(err, io.EOF)
+// Read is r's.
+func (r *reader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	r.ended = r.ended || errors.Is(err, io.EOF)
 	return n, err
 }
 
-// members reads the members of a gzip stream (RFC 1952, 2.2). It ends after the
-// last one, where compress/gzip would fail on padding.
-type members struct {
-	in   *bufio.Reader
-	z    *gzip.Reader
-	done bool
-}
-
-func (m *members) next() (err error) {
-	if m.z == nil {
-		m.z, err = gzip.NewReader(m.in)
-	} else {
-		err = m.z.Reset(m.in)
+// ReadBlock fills buf after its first inflate.Window bytes.
+func (r *reader) ReadBlock(buf []byte) (int, error) {
+	n, err := io.ReadFull(r, buf[inflate.Window:])
+	if err != nil && r.ended {
+		err = io.EOF
 	}
-	if err == nil {
-		m.z.Multistream(false)
-	}
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF // a header that was cut
-	}
-	return err
-}
-
-func (m *members) Read(p []byte) (int, error) {
-	for {
-		if m.done {
-			return 0, io.EOF
-		}
-		n, err := m.z.Read(p)
-		if !errors.Is(err, io.EOF) {
-			return n, err
-		}
-		magic, err := m.in.Peek(2)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return n, err
-		}
-		if !isGzip(magic) {
-			m.done = true
-		} else if err := m.next(); err != nil {
-			return n, err
-		}
-		if n > 0 {
-			return n, nil
-		}
-	}
+	return n, err
 }
 
 // blocks is the tar stream as its consumer sees it.
@@ -302,9 +291,9 @@ func (b *blocks) fill() error {
 		if b.cur.err != nil {
 			return b.cur.err
 		}
-		if b.cur.b != nil {
-			b.s.free <- b.cur.b[:blockSize]
-			b.cur.b = nil
+		if b.cur.buf != nil {
+			b.s.free <- b.cur.buf
+			b.cur = block{}
 		}
 		select {
 		case b.cur = <-b.s.full:

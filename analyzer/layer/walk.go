@@ -31,11 +31,15 @@ type walk struct {
 
 	paths, whiteouts, opaque []string
 	setuid                   map[string]struct{}
+	links                    map[string]string // symbolic links, as linkTarget has it
+	kept                     map[string][]byte // see remember
+	keptBytes                int
 	found                    map[string]*found
 	dirs                     map[string]struct{} // directories of the keys of found
 	lost                     []analyzer.Secret   // of files that a later entry replaced
 	late                     []analyzer.Package  // of databases read at the end
 	release                  *analyzer.OSRelease
+	facts                    facts
 	incomplete               []analyzer.Incomplete
 	more                     int // entries of incomplete that were not kept
 
@@ -137,8 +141,10 @@ func (w *walk) entry(ctx context.Context, h *tar.Header, content io.Reader) erro
 		return nil
 	case plain:
 	}
+	w.facts.entry(p, h)
 	if h.Typeflag == tar.TypeDir {
 		w.paths = append(w.paths, p+"/")
+		delete(w.links, p)
 		return nil
 	}
 	w.paths = append(w.paths, p)
@@ -149,36 +155,17 @@ func (w *walk) entry(ctx context.Context, h *tar.Header, content io.Reader) erro
 	case tar.TypeSymlink:
 		target := linkTarget(p, h.Linkname)
 		w.session.Link(p, h.Linkname)
+		w.links[p] = target
 		if w.ex.HiddenBy(p, target) {
 			w.miss(p, fmt.Sprintf("a link to %q, where its content is not recognised", target))
 		}
 	case tar.TypeLink:
-		w.hardLink(p, h.Linkname)
+		return w.hardLink(ctx, p, h.Linkname)
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 	default:
 		w.miss(p, fmt.Sprintf("a tar entry of type %q", h.Typeflag))
 	}
 	return nil
-}
-
-// hardLink gives the second name of a file what was found under the first. The
-// content has gone by: where it was not read as what the second name makes of
-// it, that is lost.
-func (w *walk) hardLink(p, target string) {
-	if !w.ex.WantsPath(p) {
-		return
-	}
-	target, _ = clean(target)
-	f, ok := w.found[target]
-	if !ok || path.Base(p) != path.Base(target) {
-		w.miss(p, fmt.Sprintf("a hard link to %q, which was not read as this file", target))
-		return
-	}
-	own := &found{packages: slices.Clone(f.packages)}
-	for i := range own.packages {
-		own.packages[i].Path = p
-	}
-	w.keep(p, own)
 }
 
 // file looks at a regular file's content, if it matters.
@@ -193,8 +180,8 @@ func (w *walk) file(ctx context.Context, p string, h *tar.Header, content io.Rea
 	if _, err := io.ReadFull(content, head); err != nil {
 		return unexpected(err)
 	}
-	wanted, text := w.ex.Wants(p, head), isText(head) && !secret.Skip(p)
-	if !wanted && !text {
+	wanted, depth, keystore := w.ex.Wants(p, head), secret.DepthOf(p, head), secret.WantsBinary(p, head, h.Size)
+	if !wanted && depth == secret.Nothing && !keystore {
 		return nil // the reader skips to the next entry
 	}
 	if h.Size > w.opts.MaxFile {
@@ -206,7 +193,7 @@ func (w *walk) file(ctx context.Context, p string, h *tar.Header, content io.Rea
 		return errLimit
 	}
 	if h.Size > w.opts.MaxMemory {
-		return w.large(ctx, p, head, h.Size, content, wanted, text)
+		return w.large(ctx, p, head, h.Size, content, wanted, depth)
 	}
 	if int64(cap(w.buf)) < h.Size {
 		w.buf = make([]byte, min(max(2*h.Size, 64<<10), w.opts.MaxMemory))
@@ -217,14 +204,19 @@ func (w *walk) file(ctx context.Context, p string, h *tar.Header, content io.Rea
 		return unexpected(err)
 	}
 	f := &found{}
-	if text {
-		w.scanner(p)
+	if depth > secret.Nothing {
+		w.scanner(p, depth)
 		f.secrets = w.secrets.Whole(b)
+	}
+	if keystore {
+		f.secrets = append(f.secrets, secret.Keystore(p, b)...)
 	}
 	if wanted {
 		if err := w.parse(ctx, p, head, extract.Content{ReaderAt: memory(b), Size: h.Size}, f); err != nil {
 			return err
 		}
+	} else {
+		w.remember(p, b)
 	}
 	if wanted || len(f.secrets) > 0 {
 		w.keep(p, f)
@@ -234,10 +226,10 @@ func (w *walk) file(ctx context.Context, p string, h *tar.Header, content io.Rea
 
 // large is file for content that does not fit in memory: what parsers want goes
 // to a temporary file, text goes through the secret scanner on its way.
-func (w *walk) large(ctx context.Context, p string, head []byte, size int64, content io.Reader, wanted, text bool) error {
+func (w *walk) large(ctx context.Context, p string, head []byte, size int64, content io.Reader, wanted bool, depth secret.Depth) error {
 	sinks := make([]io.Writer, 0, 2)
-	if text {
-		w.scanner(p)
+	if depth > secret.Nothing {
+		w.scanner(p, depth)
 		sinks = append(sinks, w.secrets)
 	}
 	var c extract.Content
@@ -265,7 +257,7 @@ func (w *walk) large(ctx context.Context, p string, head []byte, size int64, con
 		return io.ErrUnexpectedEOF
 	}
 	f := &found{}
-	if text {
+	if depth > secret.Nothing {
 		f.secrets = w.secrets.Close()
 	}
 	if wanted {
@@ -289,11 +281,11 @@ func (w *walk) parse(ctx context.Context, p string, head []byte, c extract.Conte
 	return nil
 }
 
-func (w *walk) scanner(p string) {
+func (w *walk) scanner(p string, depth secret.Depth) {
 	if w.secrets == nil {
-		w.secrets = secret.NewScanner(p)
+		w.secrets = secret.NewScanner()
 	}
-	w.secrets.Reset(p)
+	w.secrets.Reset(p, depth)
 }
 
 // keep remembers what a file gave, until a later entry replaces it.
@@ -319,6 +311,8 @@ func (w *walk) replace(p string) {
 		delete(w.found, at)
 	}
 	delete(w.setuid, p)
+	delete(w.links, p)
+	delete(w.kept, p)
 	if f, ok := w.found[p]; ok {
 		drop(p, f)
 	}
@@ -351,9 +345,9 @@ func (w *walk) miss(p, reason string) {
 // layer puts the results of both goroutines together.
 func (w *walk) layer(st *stream) *analyzer.Layer {
 	l := &analyzer.Layer{
-		Digest: st.stored.digest(), Size: st.stored.n, Uncompressed: st.tar.n,
+		Digest: st.digest(), Size: st.stored.n, Uncompressed: st.tar.n,
 		Paths: compact(w.paths), Whiteouts: compact(w.whiteouts), Opaque: compact(w.opaque), Setuid: slices.Sorted(maps.Keys(w.setuid)),
-		OSRelease: w.release, Packages: w.late, Secrets: w.lost,
+		OSRelease: w.release, Packages: w.late, Secrets: w.lost, Hardening: w.facts.layer(),
 	}
 	if st.limit == "" {
 		l.DiffID = st.tar.digest()
@@ -367,6 +361,16 @@ func (w *walk) layer(st *stream) *analyzer.Layer {
 		l.Packages = append(l.Packages, f.packages...)
 		l.Secrets = append(l.Secrets, f.secrets...)
 	}
+	l.Packages = append(l.Packages, extract.NixStore(l.Paths)...)
+	for i := range l.Packages {
+		if p := &l.Packages[i]; !analyzer.IsDistribution(p.Type) {
+			p.Owner = w.session.Owner(p.Path)
+		}
+	}
+	for i := range l.Secrets {
+		l.Secrets[i].Owner = w.session.Owner(l.Secrets[i].Path)
+	}
+	l.Links = w.directoryLinks(l.Paths)
 	slices.SortFunc(l.Packages, analyzer.ComparePackages)
 	l.Packages = slices.CompactFunc(l.Packages, func(a, b analyzer.Package) bool { return a == b })
 	slices.SortStableFunc(l.Secrets, analyzer.CompareSecrets)
@@ -387,16 +391,6 @@ func (w *walk) layer(st *stream) *analyzer.Layer {
 func compact(s []string) []string {
 	slices.Sort(s)
 	return slices.Compact(s)
-}
-
-// isText reports content that a person could read, as far as its head shows.
-func isText(head []byte) bool {
-	for _, b := range head {
-		if b == 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // unexpected makes the end of the stream within a file what it is.

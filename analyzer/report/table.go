@@ -2,9 +2,11 @@ package report
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -15,6 +17,10 @@ import (
 type TableOptions struct {
 	Color bool // ANSI colours
 	Width int  // columns; 0 = unlimited, as for a file
+
+	Waived  bool              // show findings that do not count
+	Least   analyzer.Severity // of findings that are shown; unrated ones are below all. Malware and known-exploited ones always are
+	Removed bool              // show Result.Removed
 }
 
 // minColumn is the room that every column of a table may have: a GHSA id.
@@ -28,11 +34,14 @@ const maxList = 10
 func WriteTable(w io.Writer, r Result, opts TableOptions) error {
 	t := table{w: bufio.NewWriter(w), opts: opts}
 	t.head(r)
-	t.findings(r)
+	hidden := t.findings(r.Findings)
 	t.secrets(r.Secrets)
+	if opts.Removed {
+		t.removed(r.Removed)
+	}
 	t.facts(r.Facts)
 	t.gaps(r.Facts)
-	t.summary(r)
+	t.summary(r, hidden)
 	if err := t.w.Flush(); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
@@ -79,62 +88,80 @@ func (t *table) title(format string, args ...any) {
 	t.printf("\n%s\n", t.style(fmt.Sprintf(format, args...), bold))
 }
 
-func (t *table) findings(r Result) {
-	if len(r.Findings) == 0 {
-		return
+// findings shows the findings, and returns how many that count it did not.
+// Columns that no finding has a value for are left out.
+func (t *table) findings(all []Finding) (hidden int) {
+	var list []*Finding
+	kev, epss := false, false
+	for i := range all {
+		f := &all[i]
+		switch {
+		case !f.Open() && !t.opts.Waived:
+		case f.Severity < t.opts.Least && !f.KEV && f.Class != analyzer.ClassMalware:
+			hidden++
+		default:
+			list = append(list, f)
+			kev, epss = kev || f.KEV, epss || f.EPSS != nil
+		}
+	}
+	if len(list) == 0 {
+		return hidden
 	}
 	t.title("Findings")
-	why := map[string][]string{}
-	for _, reason := range r.Verdict.Reasons {
-		text := reason.Action + " by " + reason.Rule
-		if reason.Waived != "" {
-			text = "waived: " + reason.Waived
-		}
-		if reason.Advisory != "" {
-			why[reason.Advisory] = appendNew(why[reason.Advisory], text)
-		}
+	header := []string{"SEVERITY", "ADVISORY", "PACKAGE", "INSTALLED", "FIXED"}
+	if kev {
+		header = append(header, "KEV")
 	}
-	rows := [][]string{{"SEVERITY", "ADVISORY", "PACKAGE", "INSTALLED", "FIXED", "WHY"}}
-	for _, f := range r.Findings {
-		rows = append(rows, []string{f.Severity.String(), shown(f), f.Package, f.Version, orDash(f.Fixed), because(f, why[f.Advisory])})
+	if epss {
+		header = append(header, "EPSS")
 	}
-	t.rows(rows, func(row int) string { return severityStyle(r.Findings[row].Severity) })
+	rows := [][]string{append(header, "WHY")}
+	for _, f := range list {
+		row := []string{f.Severity.String(), shown(f), f.Package, f.Version, orDash(f.Fixed)}
+		if kev {
+			row = append(row, map[bool]string{true: "yes", false: "-"}[f.KEV])
+		}
+		if epss {
+			row = append(row, percent(f.EPSS))
+		}
+		rows = append(rows, append(row, why(f)))
+	}
+	t.rows(rows, func(row int) string {
+		if f := list[row]; f.Open() {
+			return severityStyle(f.Severity)
+		}
+		return dim
+	})
+	return hidden
 }
 
-// shown is the id that people know a finding by: its one CVE, else the feed's.
-func shown(f Finding) string {
-	cve := ""
-	for _, a := range f.Aliases {
-		if strings.HasPrefix(a, "CVE-") {
-			if cve != "" {
-				return f.Advisory
-			}
-			cve = a
-		}
+// percent shows a probability.
+func percent(p *float64) string {
+	if p == nil {
+		return "-"
 	}
-	if cve == "" {
-		return f.Advisory
-	}
-	return cve
+	return fmt.Sprintf("%.1f%%", *p*100)
 }
 
-// because says what makes a finding matter, and where the package is.
-func because(f Finding, rules []string) string {
+// why says what makes a finding matter or not, and where the package is.
+func why(f *Finding) string {
 	var parts []string
 	if f.Class == analyzer.ClassMalware {
 		parts = append(parts, "malware")
 	}
-	if f.KEV {
-		parts = append(parts, "known exploited")
+	for _, r := range f.Rules {
+		if r.Waived == "" {
+			parts = append(parts, r.Action+" by "+r.ID)
+		}
 	}
-	parts = append(parts, rules...)
-	if f.Path != "" {
-		parts = append(parts, "in "+f.Path)
+	parts = append(parts, f.because())
+	if at := f.location(); at != "" {
+		parts = append(parts, "in "+at)
 	}
-	return strings.Join(parts, "; ")
+	return clean(join("; ", parts...))
 }
 
-func (t *table) secrets(secrets []analyzer.Secret) {
+func (t *table) secrets(secrets []Secret) {
 	if len(secrets) == 0 {
 		return
 	}
@@ -144,6 +171,9 @@ func (t *table) secrets(secrets []analyzer.Secret) {
 		where := fmt.Sprintf("%s:%d", s.Path, s.Line)
 		if s.Deleted {
 			where += " (deleted by a later layer)"
+		}
+		if s.Waived != "" {
+			where += "; waived: " + s.Waived
 		}
 		rows = append(rows, []string{s.Kind, s.Rule, where})
 	}
@@ -157,16 +187,19 @@ func (t *table) facts(f Facts) {
 			t.printf("%-12s %s\n", name, clean(value))
 		}
 	}
+	if f.SBOM != "" {
+		fact("from", "an SBOM ("+f.SBOM+"): files were not looked at, so secrets and hardening are not known")
+	}
 	fact("os", orDash(f.OSName))
-	fact("user", f.User)
-	if f.User == "" {
-		fact("user", "root (none is set)")
+	if !f.EndOfLife.IsZero() {
+		fact("end of life", f.EndOfLife.UTC().Format(time.DateOnly))
 	}
-	fact("layers", fmt.Sprintf("%d, %s stored, %s unpacked", f.Layers, megabytes(f.Size), megabytes(f.Uncompressed)))
+	if f.SBOM == "" {
+		fact("user", cmp.Or(f.User, "root (none is set)"))
+		fact("layers", fmt.Sprintf("%d, %s stored, %s unpacked", f.Layers, megabytes(f.Size), megabytes(f.Uncompressed)))
+	}
+	t.hardening(f)
 	fact("packages", fmt.Sprint(f.PackagesCount))
-	if n := len(f.Setuid); n > 0 {
-		fact("setuid", fmt.Sprintf("%d files", n))
-	}
 	if f.DigestChain != "" {
 		fact("digests", "broken: "+f.DigestChain)
 	}
@@ -179,6 +212,58 @@ func (t *table) facts(f Facts) {
 	default:
 		fact("advisories", f.Advisories+" of "+f.Updated.UTC().Format("2006-01-02 15:04 UTC"))
 	}
+}
+
+// hardening shows how the image would run and what it is built on.
+func (t *table) hardening(f Facts) {
+	fact := func(name, value string) {
+		if value != "" {
+			t.line(fmt.Sprintf("%-12s %s", name, value))
+		}
+	}
+	h, b := &f.Hardening, &f.Base
+	base := join(" ", string(b.Kind), b.Name, b.Digest.String())
+	if p := b.Proven; p != nil {
+		base = join(", ", base, fmt.Sprintf("proven: %s with %s", p.Name, plural(p.Layers, "layer")))
+	}
+	if b.ClaimFalse {
+		base += ", which is not so: that image has other layers"
+	}
+	fact("base", base)
+	if n := len(f.Setuid); n > 0 {
+		fact("setuid", join(", unusual: ", plural(n, "file"), some(h.UnusualSetuid)))
+	}
+	fact("writable", some(h.WorldWritable))
+	fact("shells", some(h.Shells))
+	fact("installers", some(h.PackageManagers))
+	fact("ssh", some(h.SSH))
+	fact("ports", some(h.Ports))
+	fact("added", some(h.AddedURLs))
+	if h.Wasted > 0 {
+		fact("wasted", megabytes(h.Wasted)+" that later layers remove or replace")
+	}
+}
+
+// some shows the first elements of a list and counts the others.
+func some(list []string) string {
+	const most = 4
+	if len(list) <= most {
+		return strings.Join(list, " ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(list[:most], " "), len(list)-most)
+}
+
+// removed shows the packages that only lower layers have.
+func (t *table) removed(packages []analyzer.Package) {
+	if len(packages) == 0 {
+		return
+	}
+	t.title("Removed or replaced by later layers (%d)", len(packages))
+	rows := [][]string{{"TYPE", "PACKAGE", "VERSION", "LAYER"}}
+	for _, p := range packages {
+		rows = append(rows, []string{p.Type, p.Name, p.Version, join(" in ", p.Layer.String(), p.Path)})
+	}
+	t.rows(rows, func(int) string { return dim })
 }
 
 // gaps shows what the scan could not see or compare.
@@ -214,9 +299,9 @@ func (t *table) more(i, n int) bool {
 
 func (t *table) line(s string) { t.printf("%s\n", t.cut(clean(s), t.opts.Width)) }
 
-func (t *table) summary(r Result) {
-	t.printf("\n%s", plural(len(r.Findings), "finding"))
-	counts := r.Counts()
+func (t *table) summary(r Result, hidden int) {
+	counts, open := r.Counts(), len(r.Findings)-r.aside()
+	t.printf("\n%s", plural(open, "finding"))
 	sep := " ("
 	for s := len(counts) - 1; s >= 0; s-- {
 		if counts[s] > 0 {
@@ -225,10 +310,23 @@ func (t *table) summary(r Result) {
 			sep = ", "
 		}
 	}
-	if len(r.Findings) > 0 {
+	if open > 0 {
 		t.printf(")")
 	}
-	t.printf(", %s, %s\n", plural(len(r.Secrets), "secret"), plural(len(r.Packages), "package"))
+	if r.Facts.SBOM == "" {
+		t.printf(", %s", plural(len(r.Secrets), "secret"))
+	}
+	t.printf(", %s\n", plural(len(r.Packages), "package"))
+	if hidden > 0 {
+		t.printf("%s below %s or unrated not shown (--severity)\n", plural(hidden, "finding"), t.opts.Least)
+	}
+	if n := r.aside(); n > 0 {
+		hint := " (--show-waived)"
+		if t.opts.Waived {
+			hint = ""
+		}
+		t.printf("%s waived or not affected%s\n", plural(n, "finding"), hint)
+	}
 	t.printf("%s", t.style(strings.ToUpper(orDash(r.Verdict.Decision)), decisionStyle(r.Verdict.Decision)))
 	if r.Verdict.ID != "" {
 		t.printf("  (verdict %s)", clean(r.Verdict.ID))
@@ -348,31 +446,11 @@ func decisionStyle(d string) string {
 	return boldRed
 }
 
-func appendNew(list []string, s string) []string {
-	for _, have := range list {
-		if have == s {
-			return list
-		}
-	}
-	return append(list, s)
-}
-
 func orDash(s string) string {
 	if s == "" {
 		return "-"
 	}
 	return s
-}
-
-// join joins the parts that are not empty.
-func join(sep string, parts ...string) string {
-	kept := parts[:0]
-	for _, p := range parts {
-		if p != "" {
-			kept = append(kept, p)
-		}
-	}
-	return strings.Join(kept, sep)
 }
 
 func plural(n int, what string) string {

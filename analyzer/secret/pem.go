@@ -2,7 +2,6 @@ package secret
 
 import (
 	"bytes"
-	"crypto/x509"
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/binary"
@@ -15,6 +14,8 @@ import (
 const (
 	kindKey          = "private-key"
 	kindEncryptedKey = "encrypted-private-key"
+	kindPublishedKey = "published-key" // in a library that anyone can download
+	kindCertificate  = "certificate"
 	rulePEM          = "pem-private-key"
 	rulePEMEncrypted = "pem-private-key-encrypted"
 )
@@ -28,14 +29,16 @@ func pemAt(text []byte, hint int) (match, bool) {
 		return match{}, false
 	}
 	label := string(rest[:n])
+	body := rest[n+len("-----"):]
 	switch label {
 	case "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY", "OPENSSH PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "PGP PRIVATE KEY BLOCK":
+	case "CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE":
+		return match{kind: kindCertificate, off: hint}, true // read at the end, if the file is no bundle
 	default:
 		return match{}, false
 	}
-	body := rest[n+len("-----"):]
-	end := bytes.Index(body, []byte("-----END "+label+"-----"))
-	if end < 0 {
+	end := bytes.Index(body, []byte("-----")) // the next boundary: no block is read twice, however many begin
+	if end < 0 || !bytes.HasPrefix(body[end:], []byte("-----END "+label+"-----")) {
 		return match{}, false
 	}
 	headers, b64 := unwrap(body[:end])
@@ -86,13 +89,23 @@ func unwrap(body []byte) (headers, b64 string) {
 	return h.String(), b.String()
 }
 
-// parses reports whether der has the structure that the label promises. Keys
-// of curves and algorithms that the library lacks pass by structure alone.
+// parses reports whether der has the structure that the label promises. It does
+// not check the mathematics of a key, which takes minutes for one that is made
+// to, but for the product of RSA's primes.
 func parses(label string, der []byte) bool {
 	switch label {
 	case "RSA PRIVATE KEY":
-		_, err := x509.ParsePKCS1PrivateKey(der)
-		return err == nil
+		var key struct { // RFC 8017, A.1.2
+			Version              int
+			N, E, D, P, Q        *big.Int
+			DP, DQ, Coefficient  *big.Int
+			AdditionalPrimeInfos asn1.RawValue `asn1:"optional"`
+		}
+		_, err := asn1.Unmarshal(der, &key)
+		if err != nil || key.N.BitLen() < 512 {
+			return false
+		}
+		return key.Version == 1 || key.N.Cmp(new(big.Int).Mul(key.P, key.Q)) == 0 // 1: more than two primes
 	case "EC PRIVATE KEY":
 		var key struct { // RFC 5915, section 3
 			Version int
@@ -110,9 +123,6 @@ func parses(label string, der []byte) bool {
 		_, err := asn1.Unmarshal(der, &key)
 		return err == nil
 	case "PRIVATE KEY":
-		if _, err := x509.ParsePKCS8PrivateKey(der); err == nil {
-			return true
-		}
 		var key struct { // RFC 5958, section 2
 			Version   int
 			Algorithm struct {
@@ -124,6 +134,9 @@ func parses(label string, der []byte) bool {
 			Public     asn1.RawValue `asn1:"optional,tag:1"`
 		}
 		_, err := asn1.Unmarshal(der, &key)
+		if err == nil && key.Algorithm.ID.Equal(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}) {
+			return parses("RSA PRIVATE KEY", key.Key)
+		}
 		return err == nil && len(key.Key) >= 16
 	}
 	return false
@@ -140,6 +153,21 @@ func openSSH(der []byte) (encrypted, ok bool) {
 		return false, false
 	}
 	return string(rest[4:4+n]) != "none", len(rest) > 100
+}
+
+// puttyAt recognises PuTTY's own format (PuTTY manual, appendix C): a private
+// key under a message authentication code, encrypted or not.
+func puttyAt(text []byte, hint int) (match, bool) {
+	head := text[hint:min(len(text), hint+8<<10)]
+	_, rest, ok := bytes.Cut(head, []byte("\nEncryption: "))
+	if !ok || !bytes.Contains(rest, []byte("\nPrivate-Lines: ")) || !bytes.Contains(rest, []byte("\nPrivate-MAC: ")) {
+		return match{}, false
+	}
+	m := match{kind: kindKey, rule: "putty-private-key", off: hint, excerpt: "PuTTY-User-Key-File…"}
+	if !bytes.HasPrefix(rest, []byte("none")) {
+		m.kind, m.rule = kindEncryptedKey, "putty-private-key-encrypted"
+	}
+	return m, true
 }
 
 // pgpSecretKey reports a first packet with tag 5, Secret Key (RFC 9580, 4.2 and 5).

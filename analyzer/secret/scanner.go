@@ -2,7 +2,8 @@ package secret
 
 import (
 	"bytes"
-	"strings"
+	"slices"
+	"time"
 
 	"github.com/sluiceproxy/sluice/analyzer"
 )
@@ -19,65 +20,66 @@ const (
 type match struct {
 	kind, rule, excerpt string
 	off                 int
+	notAfter            time.Time
 }
 
-// rule finds what starts at the offset of its hint; text reaches from a little
-// before to far behind it, or to the file's ends.
+// rule finds what stands around its keyword; text reaches from a little before
+// to far behind it, or to the file's ends.
 type rule struct {
-	hint []byte // literal text that every match contains
-	at   func(text []byte, hint int) (match, bool)
+	keyword string // literal text that every match contains, at most maxKeyword bytes
+	strong  bool   // proves what it finds, which is what Proven asks for
+	at      func(text []byte, hint int) (match, bool)
 }
+
+// maxKeyword is the length of the longest keyword.
+const maxKeyword = 32
 
 func rules() []rule {
-	rs := []rule{{[]byte("-----BEGIN "), pemAt}, {[]byte("github_pat_"), githubPATAt}}
-	for _, p := range []string{"ghp_", "gho_", "ghu_", "ghs_", "ghr_"} {
-		rs = append(rs, rule{[]byte(p), githubAt})
+	rs := []rule{
+		{"-----BEGIN ", true, pemAt},
+		{"PuTTY-User-Key-File-", true, puttyAt},
+		{`"kty"`, false, jwkAt},
+		{"AKIA", false, awsAt},
+		{"ASIA", false, awsAt},
+		{"T3BlbkFJ", false, openAIAt},
+		{".atlasv1.", false, terraformAt},
+		{"wilio", false, twilioAt},
+		{"WILIO", false, twilioAt},
+		{"eyJ", false, jwtAt},
+		{"hooks.slack.com/services/T", false, slackHookAt},
 	}
-	for _, p := range []string{"AKIA", "ASIA"} {
-		rs = append(rs, rule{[]byte(p), awsAt})
+	for _, p := range []string{":AAE", ":AAF", ":AAG", ":AAH"} {
+		rs = append(rs, rule{p, false, telegramAt})
+	}
+	for _, t := range tokens() {
+		rs = append(rs, rule{t.prefix, t.proof, t.at})
 	}
 	return rs
 }
 
-// Skip reports paths whose keys are published examples: documentation, manual
-// pages, and the test suites of the standard libraries of Python and Go.
-func Skip(p string) bool {
-	for _, dir := range []string{"usr/share/doc/", "usr/share/man/", "usr/local/go/src/crypto/"} {
-		if strings.HasPrefix(p, dir) {
-			return true
-		}
-	}
-	// The rest are in a directory with the version in its name.
-	for _, d := range [...]struct{ before, after string }{
-		{"usr/lib/python", "test/"},
-		{"usr/local/lib/python", "test/"},
-		{"usr/lib/go-", "src/crypto/"},
-		{"usr/share/go-", "src/crypto/"},
-	} {
-		if rest, ok := strings.CutPrefix(p, d.before); ok {
-			_, rest, _ = strings.Cut(rest, "/")
-			return strings.HasPrefix(rest, d.after)
-		}
-	}
-	return false
-}
-
 // Scanner looks for secrets in one file. Reset makes it ready for the next.
 type Scanner struct {
-	rules []rule
+	filter *filter
+	files  []fileRule
+
 	path  string
+	depth Depth
 	buf   []byte
-	done  int // offset in buf up to which matches have been reported
-	lines int // newlines before buf
+	done  int  // offset in buf up to which matches have been reported
+	lines int  // newlines before buf
+	begun bool // the beginning of the file has been looked at as a file
 	found []analyzer.Secret
+	cert  *analyzer.Secret // the file's first certificate
+	certs int              // how many there are
 }
 
-// NewScanner returns a Scanner for the file at path.
-func NewScanner(path string) *Scanner { return &Scanner{rules: rules(), path: path} }
+// NewScanner returns a Scanner.
+func NewScanner() *Scanner { return &Scanner{filter: newFilter(rules()), files: fileRules()} }
 
 // Reset makes s ready for the file at path; it keeps the memory.
-func (s *Scanner) Reset(path string) {
-	s.path, s.buf, s.done, s.lines, s.found = path, s.buf[:0], 0, 0, nil
+func (s *Scanner) Reset(path string, depth Depth) {
+	s.path, s.depth, s.buf, s.done, s.lines, s.begun, s.found = path, depth, s.buf[:0], 0, 0, false, nil
+	s.cert, s.certs = nil, 0
 }
 
 // Write takes the next piece of the file. It never fails.
@@ -97,14 +99,14 @@ func (s *Scanner) Write(p []byte) (int, error) {
 // Close ends the file and returns what was found, in the order of the file.
 func (s *Scanner) Close() []analyzer.Secret {
 	s.scan(s.buf, len(s.buf))
-	return s.found
+	return s.result()
 }
 
 // Whole scans a file that is in memory already. It must be the only call
 // between Reset and the next.
 func (s *Scanner) Whole(b []byte) []analyzer.Secret {
 	s.scan(b, len(b))
-	return s.found
+	return s.result()
 }
 
 // advance reports the matches that start before end and drops what no later
@@ -117,42 +119,43 @@ func (s *Scanner) advance(end int) {
 	s.done = before
 }
 
-// scan reports the matches whose hint starts in text[s.done:end].
+// scan reports the matches whose keyword starts in text[s.done:end].
 func (s *Scanner) scan(text []byte, end int) {
 	var found []match
-	for _, r := range s.rules {
-		for i := s.done; i < end; {
-			k := bytes.Index(text[i:min(len(text), end+len(r.hint)-1)], r.hint)
-			if k < 0 {
-				break
-			}
-			hint := i + k
-			lo, hi := max(0, hint-before), min(len(text), hint+reach)
-			if m, ok := r.at(text[lo:hi], hint-lo); ok {
-				m.off += lo
-				found = append(found, m)
-			}
-			i = hint + len(r.hint)
+	s.filter.find(text, s.done, end, func(r *rule, at int) {
+		if s.depth < Everything && !r.strong || len(found) >= maxFindings {
+			return
 		}
-	}
-	s.report(text, found)
-}
-
-func (s *Scanner) report(text []byte, found []match) {
-	// A few matches at most: insertion keeps the file's order.
-	for i := range found {
-		for j := i; j > 0 && found[j].off < found[j-1].off; j-- {
-			found[j], found[j-1] = found[j-1], found[j]
+		lo, hi := max(0, at-before), min(len(text), at+reach)
+		m, ok := r.at(text[lo:hi], at-lo)
+		switch {
+		case !ok:
+		case m.kind == kindCertificate:
+			s.certificate(text, at, hi)
+		default:
+			m.off += lo
+			found = append(found, m)
 		}
+	})
+	if !s.begun {
+		s.begun = true
+		found = append(found, s.file(text[:min(len(text), window)])...)
 	}
+	slices.SortStableFunc(found, func(a, b match) int { return a.off - b.off })
 	for _, m := range found {
 		if len(s.found) >= maxFindings {
 			return
 		}
-		s.found = append(s.found, analyzer.Secret{
-			Kind: m.kind, Rule: m.rule, Path: s.path, Excerpt: m.excerpt,
+		f := analyzer.Secret{
+			Kind: m.kind, Rule: m.rule, Path: s.path, Excerpt: m.excerpt, NotAfter: m.notAfter,
 			Line: 1 + s.lines + bytes.Count(text[:m.off], []byte{'\n'}),
-		})
+		}
+		if f.Kind == kindKey && library(s.path) {
+			f.Kind = kindPublishedKey
+		}
+		if !slices.Contains(s.found, f) { // two keywords can lead to one value
+			s.found = append(s.found, f)
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"hash/crc32"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -74,7 +75,8 @@ func githubToken(prefix, random string) string {
 }
 
 func scan(p, text string) []analyzer.Secret {
-	s := NewScanner(p)
+	s := NewScanner()
+	s.Reset(p, Everything)
 	return s.Whole([]byte(text))
 }
 
@@ -89,7 +91,7 @@ func TestScan(t *testing.T) {
 		t.Fatalf("checksum: %s", token)
 	}
 	const id, key = "AKIAQ3EGRT5WXZ2MPLKJ", "x7Rk2Lm9Qp4Tz8Vb1Nc6Hd3Jf5Gs0Wa+Ye/UiOoP"
-	pat := "github_pat_11ABCDEFG0abcdefghijkl_" + strings.Repeat("aB3dE5gH7j", 6)[:59]
+	pat := "github_pat_11ABQX7VY0kR2mZpW9tLcs_" + strings.Repeat("aB3dE5gH7j", 6)[:59]
 	for _, tt := range []struct {
 		name, text string
 		want       []string // kind/rule@line
@@ -111,17 +113,17 @@ func TestScan(t *testing.T) {
 		{"body is not a key", "-----BEGIN RSA PRIVATE KEY-----\n" + base64.StdEncoding.EncodeToString(make([]byte, 64)) + "\n-----END RSA PRIVATE KEY-----\n", nil},
 		{"without an end", strings.Split(k["rsa"], "-----END")[0], nil},
 		{"end of another label", strings.Replace(k["rsa"], "END RSA", "END EC", 1), nil},
-		{"github", "token=" + token + "\n", []string{"git-token/github-token@1"}},
-		{"github app", "\n\n" + githubToken("ghs_", strings.Repeat("Ab1", 10)), []string{"git-token/github-token@3"}},
+		{"github", "token=" + token + "\n", []string{"vcs-token/github-token@1"}},
+		{"github app", "\n\n" + githubToken("ghs_", strings.Repeat("Ab1", 10)), []string{"vcs-token/github-token@3"}},
 		{"github without its checksum", "ghp_" + strings.Repeat("x", 36), nil},
 		{"github within a word", "x" + token, nil},
 		{"github longer", token + "a", nil},
-		{"github fine-grained", pat, []string{"git-token/github-fine-grained-token@1"}},
+		{"github fine-grained", pat, []string{"vcs-token/github-fine-grained-token@1"}},
 		{"github fine-grained placeholder", "github_pat_" + strings.Repeat("x", 22) + "_" + strings.Repeat("x", 59), nil},
 		{"aws", "[default]\naws_access_key_id = " + id + "\naws_secret_access_key = " + key + "\n", []string{"cloud-token/aws-access-key@2"}},
 		{"aws secret first", "SECRET=" + key + " ID=" + id, []string{"cloud-token/aws-access-key@1"}},
 		{"aws id alone", "aws_access_key_id = " + id, nil},
-		{"aws far apart", id + strings.Repeat("\n", awsReach+1) + key, nil},
+		{"aws far apart", id + strings.Repeat("\n", near+1) + key, nil},
 		{"aws and a commit", id + " 0123456789abcdef0123456789abcdef01234567", nil},
 		{"aws example", "AKIAIOSFODNN7EXAMPLE wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", nil},
 	} {
@@ -167,9 +169,9 @@ func TestPieces(t *testing.T) {
 	if len(want) < 20 {
 		t.Fatalf("only %d found at once", len(want))
 	}
-	s := NewScanner("")
+	s := NewScanner()
 	for _, size := range []int{1 << 10, 4<<10 + 1, window - 1, window, window + 1, text.Len()} {
-		s.Reset("p")
+		s.Reset("p", Everything)
 		for b := text.Bytes(); len(b) > 0; {
 			n := min(size, len(b))
 			if _, err := s.Write(b[:n]); err != nil {
@@ -183,22 +185,36 @@ func TestPieces(t *testing.T) {
 	}
 }
 
-func TestSkip(t *testing.T) {
-	for p, want := range map[string]bool{
-		"usr/share/doc/ssl/key.pem":                 true,
-		"usr/share/man/man1/ssh.1":                  true,
-		"usr/lib/python3.11/test/keycert.pem":       true,
-		"usr/local/lib/python3.12/test/ssl_key.pem": true,
-		"usr/local/go/src/crypto/tls/example.go":    true,
-		"usr/lib/go-1.19/src/crypto/x.go":           true,
-		"usr/lib/python3/dist-packages/test/k.pem":  false,
-		"app/test/key.pem":                          false,
-		"app/usr/share/doc/key.pem":                 false,
-		"root/.ssh/id_rsa":                          false,
-		"usr/local/go/src/main.go":                  false,
+func TestDepthOf(t *testing.T) {
+	text, elf, other := []byte("text"), []byte("\x7fELF\x00"), []byte("\x00\x01")
+	for _, tt := range []struct {
+		path string
+		head []byte
+		want Depth
+	}{
+		{"usr/share/doc/ssl/key.pem", text, Nothing},
+		{"usr/share/man/man1/ssh.1", text, Nothing},
+		{"usr/lib/python3.11/test/keycert.pem", text, Nothing},
+		{"usr/local/lib/python3.12/test/ssl_key.pem", text, Nothing},
+		{"usr/local/go/src/crypto/tls/example.go", text, Nothing},
+		{"usr/lib/go-1.19/src/crypto/x.go", text, Nothing},
+		{"app/node_modules/x/test/key.pem", text, Nothing},
+		{"root/go/pkg/mod/x@v1/testdata/key.pem", text, Nothing},
+		{"app/node_modules/x/index.js", text, Proven},
+		{"usr/lib/python3/dist-packages/x/settings.py", text, Proven},
+		{"app/README.md", text, Proven},
+		{"usr/bin/app", elf, Nothing},
+		{"usr/local/bin/app", elf, Proven},
+		{"root/.pyenv/versions/3.12/lib/python3.12/test/keycert.pem", text, Nothing},
+		{"usr/lib/tool/tests/key.pem", text, Nothing},
+		{"usr/share/nginx/html/.env", text, Everything},
+		{"app/x.png", other, Nothing},
+		{"app/test/key.pem", text, Everything},
+		{"app/usr/share/doc/key.pem", text, Everything},
+		{"root/.ssh/id_rsa", text, Everything},
 	} {
-		if got := Skip(p); got != want {
-			t.Errorf("Skip(%q) = %v", p, got)
+		if got := DepthOf(tt.path, tt.head); got != tt.want {
+			t.Errorf("DepthOf(%q) = %d, want %d", tt.path, got, tt.want)
 		}
 	}
 }
@@ -210,14 +226,50 @@ func FuzzScan(f *testing.F) {
 	f.Add([]byte(githubToken("gho_", strings.Repeat("Zz9", 10))), 3)
 	f.Add([]byte("-----BEGIN PRIVATE KEY----------END PRIVATE KEY-----"), 1)
 	f.Add([]byte("AKIA AKIAAAAAAAAAAAAAAAAA -----BEGIN "), 2)
+	paths := []string{"p", "app/.env", "etc/shadow", "root/.docker/config.json", "root/.kube/config", "x/node_modules/y/z.js", "x.tfstate"}
 	f.Fuzz(func(t *testing.T, b []byte, cut int) {
-		want := scan("p", string(b))
-		s := NewScanner("p")
+		p := paths[uint(cut)%uint(len(paths))]
+		want := scan(p, string(b))
+		s := NewScanner()
+		s.Reset(p, Everything)
 		cut = max(0, min(cut, len(b)))
 		_, _ = s.Write(b[:cut])
 		_, _ = s.Write(b[cut:])
 		if d := cmp.Diff(want, s.Close()); d != "" {
-			t.Errorf("cut at %d (-want +got):\n%s", cut, d)
+			t.Errorf("%s cut at %d (-want +got):\n%s", p, cut, d)
 		}
 	})
+}
+
+// TestHostile has text that is made to be slow: the time must grow with its
+// length alone.
+func TestHostile(t *testing.T) {
+	const size = 512 << 10
+	fill := func(s string) string { return strings.Repeat(s, size/len(s)) }
+	token := "ghp_" + strings.Repeat("Ab1", 12)
+	s := NewScanner()
+	for name, text := range map[string]string{
+		"keys that do not end": fill("-----BEGIN RSA PRIVATE KEY-----\n"),
+		"keys within keys":     fill("-----BEGIN PRIVATE KEY-----\nAAAA") + fill("-----END PRIVATE KEY-----\n"),
+		"certificates":         fill("-----BEGIN CERTIFICATE-----\n"),
+		"types of web keys":    "{" + fill(`"kty":"EC",`) + `"d":""}`,
+		"nested web keys":      fill(`{"kty":`) + "}",
+		"web tokens":           fill("eyJ.") + " " + fill("eyJ "),
+		"openai":               fill("T3BlbkFJ"),
+		"twilio":               fill("wilio AC "),
+		"aws":                  fill("AKIAQ3EGRT5WXZ2MPLKJ "),
+		"tokens":               fill(token + " "),
+		"slack":                fill("hooks.slack.com/services/T"),
+		"putty":                fill("PuTTY-User-Key-File-3\nEncryption: "),
+		"gitlab":               fill("-glrt-"),
+	} {
+		for _, p := range []string{"etc/x", "app/.env"} {
+			start := time.Now()
+			s.Reset(p, Everything)
+			s.Whole([]byte(text))
+			if d := time.Since(start); d > 5*time.Second { // some 50 ms on an idle machine
+				t.Errorf("%s in %s took %s", name, p, d)
+			}
+		}
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +21,7 @@ import (
 // kept up to date. It implements proxy.Advisories.
 type advisories struct {
 	store *advisory.Store
-	cfg   configs.Advisories
+	cfg   *configs.Config
 	log   *zap.Logger
 	last  atomic.Pointer[error] // of the last update, nil after a success
 }
@@ -27,7 +29,7 @@ type advisories struct {
 // openAdvisories opens the index that is there. A damaged one counts as none,
 // so that an update can replace it.
 func openAdvisories(cfg *configs.Config, log *zap.Logger) *advisories {
-	a := &advisories{store: advisory.NewStore(advisoryDir(cfg.Data), log), cfg: cfg.Advisories, log: log}
+	a := &advisories{store: advisory.NewStore(advisoryDir(cfg.Data), log), cfg: cfg, log: log}
 	a.reload()
 	return a
 }
@@ -60,25 +62,31 @@ func (a *advisories) Status() string {
 
 // progressText is how far an update is, in words.
 func progressText(p advisory.Progress) string {
-	s := fmt.Sprintf("%s %s, archive %d of %d", p.Phase, p.Ecosystem, p.Archive, p.Archives)
-	if p.Total > 0 {
-		s += fmt.Sprintf(", %d%%", p.Bytes*100/p.Total)
+	s := p.Phase
+	if p.Ecosystem != "" {
+		s += " " + p.Ecosystem
 	}
-	return fmt.Sprintf("%s, %d records", s, p.Records)
+	if p.Archives > 0 {
+		s += fmt.Sprintf(" %d/%d", p.Archive, p.Archives)
+	}
+	if p.Records > 0 {
+		s += fmt.Sprintf(", %d records", p.Records)
+	}
+	return s
 }
 
 // Summary is what the API tells of the advisories.
 func (a *advisories) Summary() api.AdvisoryStatus {
-	s := api.AdvisoryStatus{Source: a.cfg.From}
+	s := api.AdvisoryStatus{Source: redactURL(a.cfg.Advisories.From)}
 	if p, ok := a.store.Updating(); ok {
 		s.Updating = progressText(p)
 	}
 	if err := a.last.Load(); err != nil {
 		s.LastError = (*err).Error()
 	}
-	maxAge := time.Duration(a.cfg.MaxAge)
+	maxAge := time.Duration(a.cfg.Advisories.MaxAge)
 	if maxAge > 0 {
-		s.MaxAge = a.cfg.MaxAge.String()
+		s.MaxAge = a.cfg.Advisories.MaxAge.String()
 	}
 	x := a.store.Current()
 	if x == nil {
@@ -128,19 +136,20 @@ func (a *advisories) Run(ctx context.Context) error {
 
 // due is when the next update should start; zero means never.
 func (a *advisories) due(now time.Time) time.Time {
-	every := time.Duration(a.cfg.UpdateEvery)
+	every := time.Duration(a.cfg.Advisories.UpdateEvery)
 	if every == 0 {
 		return time.Time{}
 	}
 	if x := a.store.Current(); x != nil {
-		return x.Stats().Built.Add(every)
+		return x.Checked().Add(every)
 	}
 	return now
 }
 
 func (a *advisories) update(ctx context.Context) error {
-	a.log.Info("updating the advisories", zap.String("from", a.cfg.From))
-	stats, err := a.store.Update(ctx, advisory.Source{Base: a.cfg.From}, advisory.CompileOptions{KEV: a.cfg.KEV, Ecosystems: a.cfg.Ecosystems})
+	a.log.Info("updating the advisories", zap.String("from", redactURL(a.cfg.Advisories.From)))
+	src, opts := advisorySource(a.cfg)
+	stats, err := a.store.Update(ctx, src, opts)
 	if errors.Is(err, advisory.ErrBusy) { // another process does it; its result is seen by reload
 		return err
 	}
@@ -149,6 +158,30 @@ func (a *advisories) update(ctx context.Context) error {
 		return err
 	}
 	a.last.Store(nil)
-	a.log.Info("advisories updated", zap.String("revision", stats.Revision), zap.Int("advisories", stats.Advisories))
+	for _, w := range stats.Warnings {
+		a.log.Warn("advisory source not reached", zap.String("warning", w))
+	}
+	a.log.Info("advisories updated", zap.String("revision", stats.Revision), zap.Int("advisories", stats.Advisories), zap.Bool("unchanged", stats.Unchanged))
 	return nil
+}
+
+// advisorySource translates the configuration.
+func advisorySource(cfg *configs.Config) (advisory.Source, advisory.CompileOptions) {
+	a := cfg.Advisories
+	src := advisory.Source{Base: a.From, KEV: a.KEV, EPSS: a.EPSS, NVD: a.NVD, Private: a.Private}
+	if isArtifact(a.From) && a.KEV == configs.Default().Advisories.KEV {
+		src.KEV = "" // it brings its own, and is for machines without the internet
+	}
+	return src, advisory.CompileOptions{Ecosystems: a.Ecosystems, Artifact: func(ctx context.Context, reference string) (*advisory.Artifact, error) {
+		return openArtifact(ctx, cfg, reference)
+	}}
+}
+
+// isArtifact reports whether advisories come from what 'sluice db export' made.
+func isArtifact(from string) bool {
+	if strings.HasPrefix(from, ociScheme) {
+		return true
+	}
+	info, err := os.Stat(from)
+	return err == nil && info.Mode().IsRegular()
 }

@@ -189,7 +189,7 @@ func newBlocklistRemove(c *client) *cobra.Command {
 // hintPolicy tells someone who tries to lift a verdict where it comes from.
 func hintPolicy(id string) string {
 	if strings.HasPrefix(id, "v-") {
-		return ": it is a verdict of the policy, which a change of the policy or a waiver in it lifts"
+		return ": it is a verdict of the policy, which a change of the policy or a waiver (sluice waiver add) lifts"
 	}
 	return ""
 }

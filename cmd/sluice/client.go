@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,7 +25,8 @@ import (
 type client struct {
 	server    string
 	tokenFile string
-	format    string // text or json
+	format    string        // text or json
+	patience  time.Duration // for an answer; 0 = requestTimeout
 }
 
 // register adds the flags of all commands that ask a server.
@@ -37,7 +39,8 @@ func (c *client) register(cmd *cobra.Command) {
 
 const (
 	requestTimeout = 30 * time.Second
-	maxAnswer      = 64 << 20 // bytes
+	longPatience   = 11 * time.Minute // for what moves or removes images
+	maxAnswer      = 64 << 20         // bytes
 )
 
 // do sends in (nil = no body) and decodes the answer into out (nil = none). An
@@ -66,7 +69,7 @@ func (c *client) do(ctx context.Context, method, path string, params url.Values,
 	if len(params) > 0 {
 		target += "?" + params.Encode()
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.patience, requestTimeout))
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, target, body)
 	if err != nil {

@@ -139,8 +139,8 @@ func (d *demo) config(ctx context.Context, upstream string) (*configs.Config, er
 	cfg.Default, cfg.DockerConfig = "up", "none"
 	cfg.Shutdown.Drain = configs.Duration(time.Second)
 	cfg.Advisories.UpdateEvery, cfg.Advisories.MaxAge = 0, 0
-	_, err := advisory.Compile(ctx, advisory.Source{Base: d.dir}, advisory.CompileOptions{
-		Dir: advisoryDir(cfg.Data), KEV: filepath.Join(d.dir, "kev.json"),
+	_, err := advisory.Compile(ctx, advisory.Source{Base: d.dir, KEV: filepath.Join(d.dir, "kev.json")}, advisory.CompileOptions{
+		Dir: advisoryDir(cfg.Data),
 	})
 	return cfg, err
 }

@@ -114,7 +114,7 @@ func TestFailOn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := f.failed(r); got != want {
+		if got := f.failed(&r); got != want {
 			t.Errorf("%q: %q, want %q", words, got, want)
 		}
 	}

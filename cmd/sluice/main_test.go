@@ -9,14 +9,17 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -33,12 +36,16 @@ import (
 
 // TestMain gives the scripts the program itself and helpers that make input.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == workerCommand { // as the program does, the test binary runs itself
+		main()
+	}
 	testscript.Main(m, map[string]func(){
 		"sluice":   main,
 		"mklayout": func() { helper(mklayout) },
 		"mkdocker": func() { helper(mkdocker) },
 		"mkosv":    func() { helper(mkosv) },
 		"mkkey":    func() { helper(mkkey) },
+		"mkjar":    func() { helper(mkjar) },
 		"corrupt":  func() { helper(corrupt) },
 		"block":    func() { helper(block) },
 	})
@@ -59,6 +66,9 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("DOCKER_CONFIG", env.WorkDir) // no credentials of the machine
+			reg := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+			env.Defer(reg.Close)
+			env.Setenv("REGISTRY", strings.TrimPrefix(reg.URL, "http://"))
 			return serveAPI(t, env)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
@@ -163,6 +173,23 @@ func mkkey(args []string) error {
 		return err
 	}
 	return os.WriteFile(args[0], key, 0o600)
+}
+
+// mkjar FILE GROUP ARTIFACT VERSION makes a jar that Maven built.
+func mkjar(args []string) error {
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	f, err := w.Create(fmt.Sprintf("META-INF/maven/%s/%s/pom.properties", args[1], args[2]))
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(f, "groupId=%s\nartifactId=%s\nversion=%s\n", args[1], args[2], args[3]); err != nil {
+		return err
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return os.WriteFile(args[0], b.Bytes(), 0o600)
 }
 
 // corrupt LAYOUT appends a byte to each blob that is no manifest.

@@ -8,7 +8,9 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/sluiceproxy/sluice/analyzer"
 	"github.com/sluiceproxy/sluice/analyzer/layer"
+	"github.com/sluiceproxy/sluice/analyzer/worker"
 	"github.com/sluiceproxy/sluice/configs"
 )
 
@@ -21,8 +23,21 @@ func advisoryDir(data string) string { return filepath.Join(data, "advisories") 
 // newScanner returns the scanner of serve and of scan. Its limits are part of
 // its revision, so the two share the layers in the records only while they make
 // it in the same way.
-func newScanner(cfg configs.Analysis) (*layer.Scanner, error) {
-	return layer.New(layer.Options{MaxEntries: cfg.MaxEntries, MaxUncompressed: int64(cfg.MaxBytes)})
+// Where layers are analysed, analysis.isolation says. stop ends what was started.
+func newScanner(cfg configs.Analysis, log *zap.Logger) (s analyzer.LayerScanner, stop func() error, err error) {
+	limits := layer.Options{MaxEntries: cfg.MaxEntries, MaxUncompressed: int64(cfg.MaxBytes)}
+	if cfg.Isolation != "off" {
+		w, err := worker.New(worker.Options{Command: []string{"", workerCommand}, Layer: limits, Log: log})
+		switch {
+		case err == nil:
+			return w, w.Close, nil
+		case cfg.Isolation == "process":
+			return nil, nil, fmt.Errorf("%w (analysis.isolation: process wants it; auto goes on without)", err)
+		}
+		log.Warn("layers are analysed in the server's own process, no other can be had", zap.Error(err))
+	}
+	s, err = layer.New(limits)
+	return s, func() error { return nil }, err
 }
 
 // newLogger returns a logger to w.

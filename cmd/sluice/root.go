@@ -29,9 +29,17 @@ decide, 130 interrupted.`,
 		newDB(),
 		newVerdict(),
 		newBlocklist(),
+		newWaiver(),
+		newImages(),
+		newCheck(),
+		newPromote(),
+		newRobot(),
+		newGC(),
 		newPolicy(),
+		newLock(),
 		newConfig(),
 		newVersion(),
+		newWorker(),
 	)
 	codeErrors(root)
 	return root

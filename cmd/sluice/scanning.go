@@ -19,6 +19,8 @@ import (
 
 	"github.com/sluiceproxy/sluice/analyzer"
 	"github.com/sluiceproxy/sluice/analyzer/advisory"
+	"github.com/sluiceproxy/sluice/analyzer/secret"
+	"github.com/sluiceproxy/sluice/analyzer/vex"
 	"github.com/sluiceproxy/sluice/cmd/sluice/target"
 	"github.com/sluiceproxy/sluice/configs"
 	"github.com/sluiceproxy/sluice/proxy"
@@ -37,7 +39,10 @@ type scanning struct {
 	missing  policy.Decision
 	index    *advisory.Index // nil = none
 	db       *records.DB     // nil = none
+	vex      *vex.Set
+	ignored  []policy.Waiver // of .trivyignore
 	scanner  *meteredScanner
+	stop     func() error // of the scanner
 	progress *progress
 	log      *zap.Logger
 }
@@ -48,23 +53,29 @@ func newScanning(ctx context.Context, cfg *configs.Config, log *zap.Logger, p *p
 	if s.policy, err = loadPolicy(cfg.Policy.File); err != nil {
 		return nil, err
 	}
+	if s.vex, err = loadVEX(cfg.VEX.Files, log); err != nil {
+		return nil, err
+	}
 	if s.missing, err = whenMissing(cfg.Advisories.WhenMissing); err != nil {
 		return nil, err
 	}
 	if s.opts, err = serverOptions(cfg); err != nil {
 		return nil, usageError(err)
 	}
-	inner, err := newScanner(cfg.Analysis)
-	if err != nil {
-		return nil, err
-	}
-	s.scanner = &meteredScanner{LayerScanner: inner, progress: p}
 	store := advisory.NewStore(advisoryDir(cfg.Data), log)
 	if err := store.Reload(); err != nil {
 		return nil, fmt.Errorf("%w (make a new one with 'sluice db update')", err)
 	}
 	s.index = store.Current()
-	return s, s.openRecords(ctx)
+	if err := s.openRecords(ctx); err != nil {
+		return nil, err
+	}
+	inner, stop, err := newScanner(cfg.Analysis, log)
+	if err != nil {
+		return nil, err
+	}
+	s.scanner, s.stop = &meteredScanner{LayerScanner: inner, progress: p}, stop
+	return s, nil
 }
 
 // openRecords opens the server's records. Without a data directory, or with
@@ -90,9 +101,9 @@ func (s *scanning) openRecords(ctx context.Context) error {
 
 func (s *scanning) close() error {
 	if s.db == nil {
-		return nil
+		return s.stop()
 	}
-	return s.db.Close()
+	return errors.Join(s.stop(), s.db.Close())
 }
 
 // scan analyses and judges what spec names.
@@ -120,14 +131,34 @@ func (s *scanning) scan(ctx context.Context, spec, platform, name string) (polic
 	if rep := ev.Report; rep != nil && platform != "" && rep.Platform != platform && !strings.HasPrefix(rep.Platform, platform+"/") {
 		return policy.Verdict{}, nil, fmt.Errorf("%s: the image is for %s, not for %s", spec, rep.Platform, platform)
 	}
-	ev.Advisories = policy.Advisories{Missing: s.index == nil, WhenMissing: s.missing, MaxAge: time.Duration(s.cfg.Advisories.MaxAge)}
+	ev.Advisories = policy.Advisories{Missing: s.index == nil, WhenMissing: s.missing, WhenStale: s.opts.WhenStale, MaxAge: time.Duration(s.cfg.Advisories.MaxAge)}
 	if s.index != nil {
 		ev.Advisories.Revision, ev.Advisories.Updated = s.index.Revision(), s.index.Updated()
+		if ev.Report != nil {
+			ev.Advisories.Updated = ev.Report.Updated // of the stalest feed that the image needs
+		}
 	}
 	if s.db != nil {
+		if ev.Report != nil {
+			if ev.Report.Base, err = s.db.Base(ctx, &ev.Report.Inventory); err != nil {
+				return policy.Verdict{}, nil, err
+			}
+		}
 		if ev.Blocks, err = s.db.Blocks(ctx); err != nil {
 			return policy.Verdict{}, nil, err
 		}
+		if ev.Waivers, err = s.db.Waivers(ctx); err != nil {
+			return policy.Verdict{}, nil, err
+		}
+	}
+	ev.Waivers = append(ev.Waivers, s.ignored...)
+	if ev.Report != nil {
+		s.vex.Mark(ev.Report, analyzer.VEXImage{Name: ev.Image.Name, Tags: ev.Image.Tags, Digests: append([]godigest.Digest{ev.Image.Digest}, ev.Image.Parents...)})
+	}
+	ev.Image.Evidential, ev.NoRegistry = evidentialTarget(t), t.Source == nil
+	ev.Trust = judgeTrust(ctx, s.policy, &ev.Image, t, ev.Report, ev.Now)
+	if ev.Report != nil {
+		ev.VEX = exemptions(ev.Trust, ev.Report, &ev.Image, s.log)
 	}
 	v := s.policy.Decide(&ev)
 	if ev.Report == nil {
@@ -140,11 +171,15 @@ func (s *scanning) scan(ctx context.Context, spec, platform, name string) (polic
 // report analyses the image. failure says that its bytes cannot be analysed,
 // which the policy judges; an error is somebody else's fault.
 func (s *scanning) report(ctx context.Context, t *target.Target) (rep *analyzer.Report, failure string, err error) {
+	if t.Inventory != nil {
+		rep, err = s.judge(ctx, t.Inventory)
+		return rep, "", err
+	}
 	cache := readLayers{layers: t.Layers}
 	if s.db != nil {
 		cache.next = s.db
 	}
-	a := analyzer.New(analyzer.Options{Scanner: s.scanner, Cache: cache, Parallel: s.cfg.Analysis.Parallel, Log: s.log})
+	a := analyzer.New(analyzer.Options{Scanner: s.scanner, Cache: cache, ConfigSecrets: secret.Config, Parallel: s.cfg.Analysis.Parallel, Log: s.log})
 	for _, l := range t.Image.Layers {
 		s.scanner.total.Add(l.Size)
 	}
@@ -163,12 +198,15 @@ func (s *scanning) report(ctx context.Context, t *target.Target) (rep *analyzer.
 	default:
 		return nil, err.Error(), nil
 	}
-	if s.index == nil {
-		rep, err = analyzer.Judge(ctx, inv, nil)
-	} else {
-		rep, err = analyzer.Judge(ctx, inv, s.index)
-	}
+	rep, err = s.judge(ctx, inv)
 	return rep, "", err
+}
+
+func (s *scanning) judge(ctx context.Context, inv *analyzer.Inventory) (*analyzer.Report, error) {
+	if s.index == nil {
+		return analyzer.Judge(ctx, inv, nil)
+	}
+	return analyzer.Judge(ctx, inv, s.index)
 }
 
 // describe makes the evidence beside the content. A name of the user's takes

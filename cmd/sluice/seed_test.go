@@ -11,7 +11,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/records"
 )
 
-// seed records two images, one of them denied.
+// seed records two images, one of them denied, each with a package and a finding.
 func seed(db *records.DB) error {
 	ctx := context.Background()
 	at := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -30,6 +30,22 @@ func seed(db *records.DB) error {
 			return err
 		}
 		if err := db.PutVerdict(ctx, v); err != nil {
+			return err
+		}
+		evil := analyzer.Package{Type: "npm", Name: "evil", Version: "1.0.0", Ecosystem: "npm", PURL: "pkg:npm/evil@1.0.0"}
+		if v.Decision == policy.Allow {
+			evil.Version, evil.PURL = "0.9.0", "pkg:npm/evil@0.9.0"
+		}
+		if err := db.PutInventory(ctx, &analyzer.Inventory{Revision: "r", Manifest: v.Digest, Packages: []analyzer.Package{evil}}); err != nil {
+			return err
+		}
+		if v.Decision == policy.Allow {
+			continue
+		}
+		if err := db.PutFindings(ctx, v.Digest, []analyzer.Finding{{Advisory: "MAL-1", Package: evil}}); err != nil {
+			return err
+		}
+		if err := db.Pulled(ctx, v.Image, v.Digest, "192.0.2.7", at, 2); err != nil {
 			return err
 		}
 	}

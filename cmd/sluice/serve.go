@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluiceproxy/sluice/analyzer"
+	"github.com/sluiceproxy/sluice/analyzer/secret"
 	"github.com/sluiceproxy/sluice/configs"
 	"github.com/sluiceproxy/sluice/proxy"
 	"github.com/sluiceproxy/sluice/proxy/policy"
@@ -37,8 +38,8 @@ It works without a configuration file: content, records and advisories go below
 first start it fetches the advisories, and answers pulls with 503 until they are
 there.
 
-SIGHUP reads the policy and the TLS certificate again; on an error the old ones
-stay. SIGTERM lets running pulls end; a second one exits at once.`,
+SIGHUP reads the policy, the VEX files, the users and the TLS certificate again;
+on an error the old ones stay. SIGTERM lets running pulls end; a second one exits at once.`,
 		Example: `  sluice serve
   sluice serve --config /etc/sluice/sluice.yaml
   sluice serve --listen 127.0.0.1:5000 --upstream up=http://127.0.0.1:5555 --policy policy.yaml
@@ -92,21 +93,34 @@ func serve(ctx context.Context, cfg *configs.Config, log *zap.Logger, started fu
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := acceptLocks(ctx, db, pol); err != nil {
+		return usageError(fmt.Errorf("policy: %w", err))
+	}
 	adv := openAdvisories(cfg, log)
 	opts, err := serverOptions(cfg)
 	if err != nil {
 		return err
 	}
-	scanner, err := newScanner(cfg.Analysis)
+	scanner, stop, err := newScanner(cfg.Analysis, log.Named("analyzer"))
 	if err != nil {
 		return err
 	}
-	opts.Analyzer = analyzer.New(analyzer.Options{Scanner: scanner, Cache: db, Parallel: cfg.Analysis.Parallel, Log: log.Named("analyzer")})
+	defer func() { err = errors.Join(err, stop()) }()
+	opts.Analyzer = analyzer.New(analyzer.Options{Scanner: scanner, Cache: db, ConfigSecrets: secret.Config, Parallel: cfg.Analysis.Parallel, Log: log.Named("analyzer")})
 	opts.Policy, opts.Advisories, opts.Records, opts.Log = pol, adv, db, log
+	opts.ParseVEX = parseVEX
+	if opts.Attest, err = newAttest(ctx, cfg); err != nil {
+		return err
+	}
+	statements, err := loadVEX(cfg.VEX.Files, log)
+	if err != nil {
+		return err
+	}
 	srv, err := proxy.New(ctx, opts)
 	if err != nil {
 		return err
 	}
+	srv.SetVEX(statements)
 	log.Info("serving", zap.Stringer("registry", srv.Addr()), zap.Stringer("operations", srv.OpsAddr()),
 		zap.Stringer("policy", pol), zap.String("data", cfg.Data), zap.Int("upstreams", len(cfg.Upstreams)))
 	if started != nil {
@@ -115,12 +129,14 @@ func serve(ctx context.Context, cfg *configs.Config, log *zap.Logger, started fu
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.Run(ctx) })
 	g.Go(func() error { return adv.Run(ctx) })
-	g.Go(func() error { return reloadOnHangup(ctx, srv, cfg, log) })
+	g.Go(func() error { return rematch(ctx, srv, adv, log) })
+	g.Go(func() error { return reloadOnHangup(ctx, srv, db, cfg, log) })
 	return g.Wait()
 }
 
-// reloadOnHangup reads the policy and the certificate again on SIGHUP.
-func reloadOnHangup(ctx context.Context, srv *proxy.Server, cfg *configs.Config, log *zap.Logger) error {
+// reloadOnHangup reads the policy, the VEX files, the users and the certificate
+// again on SIGHUP.
+func reloadOnHangup(ctx context.Context, srv *proxy.Server, db *records.DB, cfg *configs.Config, log *zap.Logger) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -130,11 +146,24 @@ func reloadOnHangup(ctx context.Context, srv *proxy.Server, cfg *configs.Config,
 			return nil
 		case <-hup:
 		}
-		if pol, err := loadPolicy(cfg.Policy.File); err != nil {
+		pol, err := loadPolicy(cfg.Policy.File)
+		if err == nil {
+			err = acceptLocks(ctx, db, pol)
+		}
+		srv.PolicyFailed(err)
+		if err != nil {
 			log.Error("policy not reloaded, the old one stays in force", zap.Error(err))
 		} else {
 			srv.SetPolicy(pol)
 			log.Info("policy reloaded", zap.Stringer("policy", pol))
+		}
+		if statements, err := loadVEX(cfg.VEX.Files, log); err != nil {
+			log.Error("VEX not reloaded, the old statements stay in force", zap.Error(err))
+		} else {
+			srv.SetVEX(statements)
+		}
+		if err := srv.ReloadUsers(); err != nil {
+			log.Error("users not reloaded, the old ones stay", zap.Error(err))
 		}
 		if err := srv.ReloadTLS(); err != nil {
 			log.Error("certificate not reloaded, the old one stays in use", zap.Error(err))
@@ -148,6 +177,10 @@ func serverOptions(cfg *configs.Config) (proxy.Options, error) {
 	if err != nil {
 		return proxy.Options{}, err
 	}
+	stale, err := whenMissing(cfg.Advisories.WhenStale)
+	if err != nil {
+		return proxy.Options{}, err
+	}
 	token, err := configs.ReadSecret(cfg.Ops.Token, cfg.Ops.TokenFile)
 	if err != nil {
 		return proxy.Options{}, fmt.Errorf("ops.token: %w", err)
@@ -158,10 +191,13 @@ func serverOptions(cfg *configs.Config) (proxy.Options, error) {
 		NoDockerConfig: cfg.DockerConfig == "none", DefaultUpstream: cfg.Default, LocalPrefix: cfg.LocalPrefix,
 		Hold: time.Duration(cfg.Release.Hold), Stream: cfg.Release.Stream, TagTTL: time.Duration(cfg.TagTTL), StaleIfError: time.Duration(cfg.StaleIfError),
 		AnalysisTimeout: time.Duration(cfg.Analysis.Timeout), MaxAge: time.Duration(cfg.Advisories.MaxAge),
-		WhenMissing: missing, Drain: time.Duration(cfg.Shutdown.Drain),
-		PolicyFile: cfg.Policy.File,
+		WhenMissing: missing, WhenStale: stale, Drain: time.Duration(cfg.Shutdown.Drain),
+		PolicyFile: cfg.Policy.File, LongestWaiver: time.Duration(cfg.Waivers.Longest),
 	}
 	opts.Version, _ = buildVersion()
+	if err := gatedOptions(cfg, &opts); err != nil {
+		return proxy.Options{}, err
+	}
 	for name, u := range cfg.Upstreams {
 		up := proxy.Upstream{Config: upstream.Config{
 			Name: name, URL: u.URL, Username: u.Username, AllowPrivate: u.AllowPrivate,
@@ -181,7 +217,8 @@ func serverOptions(cfg *configs.Config) (proxy.Options, error) {
 	return opts, nil
 }
 
-// whenMissing reads advisories.whenMissing, which the configuration has checked.
+// whenMissing reads advisories.whenMissing or whenStale, which the configuration
+// has checked.
 func whenMissing(s string) (policy.Decision, error) {
 	var d policy.Decision
 	err := d.UnmarshalText([]byte(s))

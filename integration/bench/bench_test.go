@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,32 @@ func TestParseBench(t *testing.T) {
 	want := map[string]metrics{"Match/alma9": {"ns/op": 2e6, "packages": 400}, "Open": {"ns/op": 9}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	got, err := parseStat([]byte("12 (a ) (b) S 7 12 12 0 -1 4194560 1 2 3 4 100 20 3 4 20 0 9 0 5 6 7\n"))
+	if err != nil || got != (process{pid: 12, parent: 7, ticks: 127}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, bad := range []string{"", "12 (a) S 7", "x (a) S 7 12 12 0 -1 4194560 1 2 3 4 100 20 3 4", ") ("} {
+		if _, err := parseStat([]byte(bad)); err == nil {
+			t.Errorf("%q was read", bad)
+		}
+	}
+}
+
+// TestFamily finds this process below its parent, and a child's peak.
+func TestFamily(t *testing.T) {
+	all, err := family(os.Getppid())
+	if err != nil || !slices.ContainsFunc(all, func(p process) bool { return p.pid == os.Getpid() }) {
+		t.Errorf("%+v, %v: this test is not in it", all, err)
+	}
+	if n, err := highWater(os.Getpid()); err != nil || n < 1<<20 {
+		t.Errorf("peak %d, %v", n, err)
+	}
+	if _, err := family(-1); err == nil {
+		t.Error("a process that is not there has a family")
 	}
 }
 

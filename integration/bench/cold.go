@@ -29,7 +29,8 @@ func (p coldPull) cpuSeconds() float64    { return p.cpu.Seconds() }
 // asks the policy, through distribution's pull-through cache, and directly.
 // Storage is empty and the server new each time. The upstream is as fast as the
 // loopback interface, so that nothing hides the analysis, and then as fast as a
-// link of 1 Gbit/s.
+// link of 1 Gbit/s. Sluice runs as shipped, holding the manifest for its
+// verdict, and with release.hold 0s, streaming at once.
 func cold(ctx context.Context, l *lab) ([]row, error) {
 	img, err := makeImage(l.dir, "cold", l.cold, programs, 3)
 	if err != nil {
@@ -41,25 +42,31 @@ func cold(ctx context.Context, l *lab) ([]row, error) {
 		return nil, err
 	}
 	link, err := l.coldPulls(ctx, img, coldRate, what+", 1 Gbit/s")
-	return []row{loopback, link}, err
+	return append(loopback, link...), err
 }
 
+// streamAtOnce is the configuration of a sluice that waits for no verdict.
+const streamAtOnce = "release:\n  hold: 0s\n"
+
 // coldPulls compares the first pulls of img from an upstream with a limit.
-func (l *lab) coldPulls(ctx context.Context, img *image, rate int64, what string) (row, error) {
+func (l *lab) coldPulls(ctx context.Context, img *image, rate int64, what string) ([]row, error) {
 	u, err := newUpstream(ctx, coldLatency, rate, img)
 	if err != nil {
-		return row{}, err
+		return nil, err
 	}
 	defer u.close()
-	sides := []func() (coldPull, error){
-		func() (coldPull, error) {
-			s, err := l.startSluice(ctx, u)
+	throughSluice := func(config string) func() (coldPull, error) {
+		return func() (coldPull, error) {
+			s, err := l.startSluice(ctx, u, config)
 			if err != nil {
 				return coldPull{}, err
 			}
 			p, err := l.coldPull(ctx, s, img)
 			return p, errors.Join(err, s.analysedOnce(ctx), s.stop())
-		},
+		}
+	}
+	sides := []func() (coldPull, error){
+		throughSluice(""), throughSluice(streamAtOnce),
 		func() (coldPull, error) {
 			done, err := l.order(ctx, firstPull(u.address, img))
 			return coldPull{wall: done.Elapsed, manifest: done.Manifest}, err
@@ -77,23 +84,30 @@ func (l *lab) coldPulls(ctx context.Context, img *image, rate int64, what string
 	}
 	out, err := turns(l.rounds, len(sides), func(side int) (coldPull, error) { return sides[side]() })
 	if err != nil {
-		return row{}, err
+		return nil, err
 	}
-	own, direct := out[0], out[1]
-	wall := each(own, coldPull.seconds)
+	held, streamed := coldRow(what, out[0], out[2:]), coldRow(what+", release.hold 0s", out[1], out[2:])
+	held.goal = most(1.05)
+	return []row{held, streamed}, nil
+}
+
+// coldRow compares sluice's pulls with the others: direct ones, and
+// distribution's where it is there.
+func coldRow(what string, own []coldPull, others [][]coldPull) row {
+	wall, direct := each(own, coldPull.seconds), each(others[0], coldPull.seconds)
 	r := row{
-		what: what, sluice: figure(median(wall)) + " s", unit: "×", goal: most(1.05),
+		what: what, sluice: figure(median(wall)) + " s", unit: "×",
 		remark: fmt.Sprintf("directly %s s; sluice %s× that, its manifest after %s s, its CPU %s s",
-			figure(median(each(direct, coldPull.seconds))), figure(ratio(wall, each(direct, coldPull.seconds))),
+			figure(median(direct)), figure(ratio(wall, direct)),
 			figure(median(each(own, coldPull.untilManifest))), figure(median(each(own, coldPull.cpuSeconds)))),
 	}
-	if len(out) > 2 {
-		peer := each(out[2], coldPull.seconds)
+	if len(others) > 1 {
+		peer := each(others[1], coldPull.seconds)
 		r.peer, r.value = figure(median(peer))+" s", ratio(wall, peer)
 		r.remark += fmt.Sprintf("; distribution %s× directly, its CPU %s s",
-			figure(ratio(peer, each(direct, coldPull.seconds))), figure(median(each(out[2], coldPull.cpuSeconds))))
+			figure(ratio(peer, direct)), figure(median(each(others[1], coldPull.cpuSeconds))))
 	}
-	return r, nil
+	return r
 }
 
 // firstPull is the order of one client that compares all digests.

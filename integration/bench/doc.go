@@ -15,10 +15,10 @@
 // Rules of measuring: sides take turns within a round, and the order turns from
 // round to round. A figure is the median of the rounds; a ratio is the median
 // of the rounds' ratios, so that what else the machine does weighs less. CPU is
-// utime + stime of the server's process; the load comes from a child process of
+// that of the server's process and of those that it starts; the load comes from a child process of
 // its own. Each work checks that the sides did the job: every status and length,
 // digests where a client would, one analysis for one image.
 //
-// A work is one function in warm.go, cold.go, herd.go, memory.go or
+// A work is one function in warm.go, cold.go, pushing.go, herd.go, memory.go or
 // gobench.go. Each stops the servers that it starts.
 package main

@@ -34,7 +34,7 @@ func herd(ctx context.Context, l *lab) ([]row, error) {
 	}
 	defer u.close()
 	throughSluice := func(clients int) (crowd, error) {
-		s, err := l.startSluice(ctx, u)
+		s, err := l.startSluice(ctx, u, "")
 		if err != nil {
 			return crowd{}, err
 		}

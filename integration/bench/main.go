@@ -27,6 +27,7 @@ func works() []work {
 		{"warm-manifest", warmManifest},
 		{"warm-blob", warmBlob},
 		{"cold", cold},
+		{"push", pushing},
 		{"herd", herd},
 		{"memory", memory},
 		{"analysis", analysis},

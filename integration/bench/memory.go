@@ -19,7 +19,7 @@ func memory(ctx context.Context, l *lab) ([]row, error) {
 		return nil, err
 	}
 	defer u.close()
-	s, err := l.startSluice(ctx, u)
+	s, err := l.startSluice(ctx, u, "")
 	if err != nil {
 		return nil, err
 	}

@@ -40,7 +40,11 @@ func pushBlob(ctx context.Context, base string, d ocispec.Descriptor, body io.Re
 	if err != nil {
 		return err
 	}
-	location, err := url.Parse(head.Get("Location"))
+	at, err := url.Parse(base)
+	if err != nil {
+		return err
+	}
+	location, err := at.Parse(head.Get("Location")) // it may be relative
 	if err != nil {
 		return err
 	}

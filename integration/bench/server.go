@@ -31,9 +31,9 @@ const (
 	pause    = 5 * time.Millisecond
 )
 
-// startSluice starts sluice with a fresh data folder in front of u. The access
-// log is off, as it is on the other side.
-func (l *lab) startSluice(ctx context.Context, u *upstream) (*server, error) {
+// startSluice starts sluice with a fresh data folder in front of u; more is more
+// configuration, or "". The access log is off, as it is on the other side.
+func (l *lab) startSluice(ctx context.Context, u *upstream, more string) (*server, error) {
 	dir, err := os.MkdirTemp(l.dir, "sluice-")
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func (l *lab) startSluice(ctx context.Context, u *upstream) (*server, error) {
 		return nil, err
 	}
 	config := fmt.Sprintf("default: up\nupstreamDefaults: false\ndockerConfig: none\nlog:\n  level: warn\n"+
-		"advisories:\n  from: %s\n  kev: \"\"\n  updateEvery: 0s\n", l.feed)
+		"advisories:\n  from: %s\n  kev: \"\"\n  updateEvery: 0s\n%s", l.feed, more)
 	file := filepath.Join(dir, "sluice.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
@@ -149,29 +149,77 @@ func (s *server) stop() error {
 	return os.RemoveAll(filepath.Dir(s.log.Name()))
 }
 
-// cpu is the processor time that the process has used, in steps of 10 ms
-// (proc(5), /proc/pid/stat: utime and stime).
+// cpu is the processor time that the process and those that it has started have
+// used, in steps of 10 ms.
 func (s *server) cpu() (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+	sum, err := cpuOf(s.cmd.Process.Pid)
+	if err != nil {
+		return 0, err
+	}
+	children, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, file := range children {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			continue // of a thread that has ended
+		}
+		for _, child := range strings.Fields(string(b)) {
+			pid, err := strconv.Atoi(child)
+			if err != nil {
+				return 0, err
+			}
+			if d, err := cpuOf(pid); err == nil { // else it has ended, and is in its parent's
+				sum += d
+			}
+		}
+	}
+	return sum, nil
+}
+
+// cpuOf is the processor time of a process and of its children that have ended
+// (proc_pid_stat(5): utime, stime, cutime and cstime).
+func cpuOf(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
 	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // the name may have spaces
-	const utime, stime, tick = 14 - 3, 15 - 3, 10 * time.Millisecond
-	if len(fields) <= stime {
+	const utime, cstime, tick = 14 - 3, 17 - 3, 10 * time.Millisecond
+	if len(fields) <= cstime {
 		return 0, fmt.Errorf("/proc/pid/stat: %q", b)
 	}
-	user, err := strconv.ParseInt(fields[utime], 10, 64)
-	if err != nil {
-		return 0, err
+	var sum time.Duration
+	for _, f := range fields[utime : cstime+1] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += time.Duration(n) * tick
 	}
-	system, err := strconv.ParseInt(fields[stime], 10, 64)
-	return time.Duration(user+system) * tick, err
+	return sum, nil
 }
 
-// peak is the largest resident size of the process in bytes (VmHWM).
+// peak is the largest resident size of the process and of each of its children
+// now, added up, in bytes (VmHWM). It is more than they ever had together, since
+// they share the program's pages.
 func (s *server) peak() (int64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	var sum int64
+	family, err := family(s.cmd.Process.Pid)
+	for _, p := range family {
+		n, perr := highWater(p.pid)
+		if perr != nil && p.pid != s.cmd.Process.Pid {
+			continue // it has ended
+		}
+		sum, err = sum+n, errors.Join(err, perr)
+	}
+	return sum, err
+}
+
+// highWater is the largest resident size of a process in bytes.
+func highWater(pid int) (int64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
@@ -182,6 +230,62 @@ func (s *server) peak() (int64, error) {
 		}
 	}
 	return 0, errors.New("/proc/pid/status has no VmHWM")
+}
+
+// process is what /proc/pid/stat tells.
+type process struct {
+	pid, parent int
+	ticks       int64 // used by it, and by its children that have ended
+}
+
+// family returns a process and its descendants.
+func family(root int) ([]process, error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return nil, err
+	}
+	children := map[int][]process{}
+	var members []process
+	for _, file := range stats {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		p, err := parseStat(b)
+		if err != nil {
+			return nil, err
+		}
+		if p.pid == root {
+			members = append(members, p)
+		}
+		children[p.parent] = append(children[p.parent], p)
+	}
+	if len(members) == 0 {
+		return nil, fmt.Errorf("process %d has ended", root)
+	}
+	for i := 0; i < len(members); i++ {
+		members = append(members, children[members[i].pid]...)
+	}
+	return members, nil
+}
+
+// parseStat reads /proc/pid/stat (proc(5): pid, name, state, ppid, …, utime,
+// stime, cutime and cstime as the fields 14 to 17).
+func parseStat(b []byte) (p process, err error) {
+	name, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')') // the name may have spaces and brackets
+	fields := strings.Fields(string(b[end+1:]))
+	const parent, utime, cstime = 4 - 3, 14 - 3, 17 - 3
+	if name < 1 || end < name || len(fields) <= cstime {
+		return p, fmt.Errorf("/proc/pid/stat: %q", b)
+	}
+	var errs [3]error
+	p.pid, errs[0] = strconv.Atoi(strings.TrimSpace(string(b[:name])))
+	p.parent, errs[1] = strconv.Atoi(fields[parent])
+	for _, f := range fields[utime : cstime+1] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		p.ticks, errs[2] = p.ticks+n, errors.Join(errs[2], err)
+	}
+	return p, errors.Join(errs[:]...)
 }
 
 // analysedOnce is nil if sluice has analysed one image so far.

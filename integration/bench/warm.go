@@ -35,7 +35,7 @@ func (l *lab) warmed(ctx context.Context, img *image) (servers []*server, stop f
 		}
 		return err
 	}
-	s, err := l.startSluice(ctx, u)
+	s, err := l.startSluice(ctx, u, "")
 	if err != nil {
 		return nil, nil, errors.Join(err, stop())
 	}

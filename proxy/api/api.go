@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -11,9 +12,12 @@ import (
 	"time"
 
 	godigest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/zap"
 
 	"github.com/sluiceproxy/sluice/analyzer"
+	"github.com/sluiceproxy/sluice/proxy/gate"
+	"github.com/sluiceproxy/sluice/proxy/local"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/records"
 )
@@ -23,9 +27,17 @@ type Records interface {
 	Verdicts(ctx context.Context, f records.VerdictFilter) (items []policy.Verdict, next string, err error)
 	VerdictsOf(ctx context.Context, d godigest.Digest) ([]policy.Verdict, error)
 	ImagesOf(ctx context.Context, d godigest.Digest) ([]records.Image, error)
+	TagHistoryOf(ctx context.Context, d godigest.Digest) ([]records.TagChange, error)
 	Blocks(ctx context.Context) ([]policy.Block, error)
 	AddBlock(ctx context.Context, b policy.Block, by string) (policy.Block, error)
 	RemoveBlock(ctx context.Context, id, by string) error
+	Waivers(ctx context.Context) ([]policy.Waiver, error)
+	AddWaiver(ctx context.Context, w policy.Waiver, by string) (policy.Waiver, error)
+	RemoveWaiver(ctx context.Context, id, by string) error
+	Images(ctx context.Context, f records.ImageFilter) (items []records.Place, next string, err error)
+	Robots(ctx context.Context) ([]records.Robot, error)
+	AddRobot(ctx context.Context, r records.Robot, by string) (records.Robot, error)
+	RemoveRobot(ctx context.Context, name, by string) error
 	Audit(ctx context.Context, f records.AuditFilter) (items []records.AuditEntry, next string, err error)
 }
 
@@ -39,12 +51,32 @@ type Deps struct {
 	Advisories func() AdvisoryStatus
 	// Policy returns the policy in force.
 	Policy func() PolicyStatus
+	// PolicyWaivers returns the waivers that stand in the policy in force; nil =
+	// there are none.
+	PolicyWaivers func() []policy.Waiver
+	// LongestWaiver is how far ahead a waiver may expire; 0 = any time.
+	LongestWaiver time.Duration
+	// Judge reads an image's reference, as operators write it, and returns its
+	// canonical form and what judges it for a platform. An error is a *Problem.
+	Judge func(image string, platform ocispec.Platform) (canonical string, judge JudgeFunc, err error)
+	// Go runs work on the server's life, which ends with its ctx.
+	Go func(work func(ctx context.Context))
+	// Collect removes garbage of the gated registry, or with dryRun only tells what
+	// it would remove; nil = there is no gated registry.
+	Collect func(ctx context.Context, dryRun bool, by string) (local.Garbage, error)
+	// Promote takes an image of the gated registry into another repository of it;
+	// nil = there is no gated registry. Errors are those of gate.Gate.Promote, or a
+	// *Problem.
+	Promote func(ctx context.Context, from, to, by string) (gate.Pushed, error)
 	// Token is the bearer token that requests must carry; "" = none, and then
 	// only loopback hosts are answered.
 	Token string
 	Now   func() time.Time // nil = time.Now
 	Log   *zap.Logger
 }
+
+// JudgeFunc judges one image: see gate.Gate.Judge.
+type JudgeFunc func(context.Context) (godigest.Digest, policy.Verdict, error)
 
 // AdvisoryStatus is the state of the advisories.
 type AdvisoryStatus struct {
@@ -71,15 +103,19 @@ type PolicyStatus struct {
 // Prefix is where the API stands on the operations listener.
 const Prefix = "/api/v1"
 
-// timeout bounds the work for one request.
-const timeout = 15 * time.Second
+// The time for one request, and for one that moves or removes images.
+const (
+	timeout     = 15 * time.Second
+	longTimeout = 10 * time.Minute
+)
 
 //go:embed openapi.json
 var openAPI []byte
 
 type server struct {
 	Deps
-	paths []path
+	paths    []path
+	scanning scans
 }
 
 // handler answers one method of one path. Its error is rendered by fail.
@@ -89,6 +125,7 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 type path struct {
 	pattern string // of http.ServeMux, below Prefix
 	methods map[string]handler
+	timeout time.Duration // 0 = timeout
 }
 
 // New returns the handler of everything under Prefix.
@@ -96,24 +133,31 @@ func New(d Deps) http.Handler {
 	if d.Now == nil {
 		d.Now = time.Now
 	}
-	s := &server{Deps: d}
+	if d.PolicyWaivers == nil {
+		d.PolicyWaivers = func() []policy.Waiver { return nil }
+	}
+	s := &server{Deps: d, scanning: scans{slots: make(chan struct{}, maxScanning)}}
 	s.paths = []path{
-		{"/verdicts", map[string]handler{"GET": s.verdicts}},
-		{"/verdicts/{digest}", map[string]handler{"GET": s.verdict}},
-		{"/blocklist", map[string]handler{"GET": s.blocks, "POST": s.addBlock}},
-		{"/blocklist/{id}", map[string]handler{"DELETE": s.removeBlock}},
-		{"/audit", map[string]handler{"GET": s.audit}},
-		{"/advisories", map[string]handler{"GET": s.advisories}},
-		{"/policy", map[string]handler{"GET": s.policy}},
-		{"/openapi.json", map[string]handler{"GET": s.openAPI}},
-		{"/waivers", map[string]handler{"GET": later, "POST": later}},
-		{"/waivers/{id}", map[string]handler{"DELETE": later}},
-		{"/images", map[string]handler{"GET": later}},
-		{"/scans", map[string]handler{"GET": later, "POST": later}},
-		{"/scans/{id}", map[string]handler{"GET": later}},
-		{"/events", map[string]handler{"GET": later}},
-		{"/advisories/update", map[string]handler{"POST": later}},
-		{"/policy/replay", map[string]handler{"POST": later}},
+		{"/verdicts", map[string]handler{"GET": s.verdicts}, 0},
+		{"/verdicts/{digest}", map[string]handler{"GET": s.verdict}, 0},
+		{"/blocklist", map[string]handler{"GET": s.blocks, "POST": s.addBlock}, 0},
+		{"/blocklist/{id}", map[string]handler{"DELETE": s.removeBlock}, 0},
+		{"/audit", map[string]handler{"GET": s.audit}, 0},
+		{"/advisories", map[string]handler{"GET": s.advisories}, 0},
+		{"/policy", map[string]handler{"GET": s.policy}, 0},
+		{"/openapi.json", map[string]handler{"GET": s.openAPI}, 0},
+		{"/waivers", map[string]handler{"GET": s.waivers, "POST": s.addWaiver}, 0},
+		{"/waivers/{id}", map[string]handler{"DELETE": s.removeWaiver}, 0},
+		{"/images", map[string]handler{"GET": s.images}, 0},
+		{"/scans", map[string]handler{"GET": s.scans, "POST": s.addScan}, 0},
+		{"/scans/{id}", map[string]handler{"GET": s.oneScan}, 0},
+		{"/robots", map[string]handler{"GET": s.robots, "POST": s.addRobot}, 0},
+		{"/robots/{name}", map[string]handler{"DELETE": s.removeRobot}, 0},
+		{"/gc", map[string]handler{"POST": s.collect}, longTimeout},
+		{"/promotions", map[string]handler{"POST": s.promote}, longTimeout},
+		{"/events", map[string]handler{"GET": later}, 0},
+		{"/advisories/update", map[string]handler{"POST": later}, 0},
+		{"/policy/replay", map[string]handler{"POST": later}, 0},
 	}
 	mux := http.NewServeMux()
 	for _, p := range s.paths {
@@ -146,7 +190,7 @@ func (s *server) serve(p path) http.HandlerFunc {
 			WriteProblem(w, Problem{Status: http.StatusMethodNotAllowed, Detail: "this path knows " + strings.Join(allow, ", ")})
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), timeout)
+		ctx, cancel := context.WithTimeout(r.Context(), cmp.Or(p.timeout, timeout))
 		defer cancel()
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout)) // of the body, where the server can
 		if err := h(w, r.WithContext(ctx)); err != nil {
@@ -161,9 +205,12 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		p     *Problem
 		large *http.MaxBytesError
 	)
+	gated := fromGate(err)
 	switch {
 	case errors.As(err, &p):
 		WriteProblem(w, *p)
+	case gated != nil:
+		WriteProblem(w, *gated)
 	case errors.As(err, &large):
 		WriteProblem(w, Problem{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", large.Limit)})
 	case errors.Is(err, records.ErrNotFound):
@@ -171,7 +218,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, records.ErrInvalid):
 		WriteProblem(w, Problem{Status: http.StatusBadRequest, Detail: err.Error()})
 	case errors.Is(err, context.DeadlineExceeded):
-		WriteProblem(w, Problem{Status: http.StatusGatewayTimeout, Detail: fmt.Sprintf("no answer within %s", timeout)})
+		WriteProblem(w, Problem{Status: http.StatusGatewayTimeout, Detail: "no answer in time"})
 	default:
 		s.Log.Error("request failed", zap.String("path", r.URL.Path), zap.String("request_id", w.Header().Get("X-Request-Id")), zap.Error(err))
 		WriteProblem(w, Problem{Status: http.StatusInternalServerError, Detail: "internal error; the log has the cause under the request id"})

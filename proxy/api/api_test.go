@@ -33,6 +33,10 @@ type state struct {
 	verdicts []policy.Verdict
 	images   []records.Image
 	blocks   []policy.Block
+	robots   []records.Robot
+	waivers  []policy.Waiver
+	places   []records.Place
+	asked    records.ImageFilter // of the last call
 	audit    []records.AuditEntry
 	filter   records.VerdictFilter // of the last call
 	by       string
@@ -62,6 +66,10 @@ func (s *state) VerdictsOf(_ context.Context, d godigest.Digest) ([]policy.Verdi
 		}
 	}
 	return out, s.err
+}
+
+func (s *state) TagHistoryOf(_ context.Context, d godigest.Digest) ([]records.TagChange, error) {
+	return []records.TagChange{{Name: "docker.io/library/nginx", Tag: "1", Digest: d, Class: "unknown", Action: "hold"}}, nil
 }
 
 func (s *state) ImagesOf(_ context.Context, d godigest.Digest) ([]records.Image, error) {
@@ -94,6 +102,51 @@ func (s *state) RemoveBlock(_ context.Context, id, by string) error {
 	return s.err
 }
 
+func (s *state) Waivers(context.Context) ([]policy.Waiver, error) { return s.waivers, s.err }
+
+func (s *state) AddWaiver(_ context.Context, w policy.Waiver, by string) (policy.Waiver, error) {
+	if s.err != nil {
+		return policy.Waiver{}, s.err
+	}
+	w.ID, w.Created, s.by = fmt.Sprintf("w-%d", len(s.waivers)+1), now, by
+	s.waivers = append([]policy.Waiver{w}, s.waivers...)
+	return w, nil
+}
+
+func (s *state) RemoveWaiver(_ context.Context, id, by string) error {
+	n := len(s.waivers)
+	s.waivers, s.by = slices.DeleteFunc(s.waivers, func(w policy.Waiver) bool { return w.ID == id }), by
+	if len(s.waivers) == n {
+		return fmt.Errorf("waiver %s: %w", id, records.ErrNotFound)
+	}
+	return s.err
+}
+
+func (s *state) Images(_ context.Context, f records.ImageFilter) ([]records.Place, string, error) {
+	s.asked = f
+	return s.places, "next", s.err
+}
+
+func (s *state) Robots(context.Context) ([]records.Robot, error) { return s.robots, s.err }
+
+func (s *state) AddRobot(_ context.Context, r records.Robot, by string) (records.Robot, error) {
+	if s.err != nil {
+		return records.Robot{}, s.err
+	}
+	r.Created, s.by = now, by
+	s.robots = append(s.robots, r)
+	return r, nil
+}
+
+func (s *state) RemoveRobot(_ context.Context, name, by string) error {
+	n := len(s.robots)
+	s.robots, s.by = slices.DeleteFunc(s.robots, func(r records.Robot) bool { return r.Name == name }), by
+	if len(s.robots) == n {
+		return fmt.Errorf("robot %s: %w", name, records.ErrNotFound)
+	}
+	return s.err
+}
+
 func (s *state) Audit(context.Context, records.AuditFilter) ([]records.AuditEntry, string, error) {
 	return s.audit, "", s.err
 }
@@ -109,9 +162,17 @@ func handler(t *testing.T, s *state, token string) http.Handler {
 		},
 		Advisories: func() api.AdvisoryStatus { return api.AdvisoryStatus{Present: true, Revision: "osv-1"} },
 		Policy:     func() api.PolicyStatus { return api.PolicyStatus{Revision: "p-1", Text: "version: 1\n"} },
-		Token:      token,
-		Now:        func() time.Time { return now },
-		Log:        zaptest.NewLogger(t),
+		PolicyWaivers: func() []policy.Waiver {
+			return []policy.Waiver{{Advisory: "CVE-9", Owner: "file", Reason: "r", Expires: now}}
+		},
+		Judge:         s.judge,
+		Go:            func(work func(context.Context)) { work(t.Context()) },
+		Collect:       s.collect,
+		Promote:       s.promote,
+		LongestWaiver: 90 * 24 * time.Hour,
+		Token:         token,
+		Now:           func() time.Time { return now },
+		Log:           zaptest.NewLogger(t),
 	})
 }
 
@@ -242,6 +303,12 @@ func TestBadQueries(t *testing.T) {
 		{"/blocklist?page_token=!", "page_token"},
 		{"/blocklist?page_token=Zm9v", "page_token"},
 		{"/audit?who=me", "who"},
+		{"/waivers?state=new", "state"},
+		{"/waivers?source=me", "source"},
+		{"/waivers?page_token=!", "page_token"},
+		{"/images?package=lodash", "package"},
+		{"/images?image=***", "image"},
+		{"/images?decision=undecided", "decision"},
 		{"/policy?x=1", "x"},
 		{"/advisories?x=1", "x"},
 		{"/verdicts?x=%zz", ""},
@@ -426,8 +493,10 @@ func TestStatus(t *testing.T) {
 // TestOpenAPI compares the document with what the handler answers: every
 // operation exists, every other method of its path is 405.
 func TestOpenAPI(t *testing.T) {
-	s := &state{images: []records.Image{{Digest: digest}}, blocks: []policy.Block{{ID: "b-1"}}}
+	s := &state{images: []records.Image{{Digest: digest}}, blocks: []policy.Block{{ID: "b-1"}}, waivers: []policy.Waiver{{ID: "b-1"}}}
+	s.robots = []records.Robot{{Name: "ci"}}
 	h := handler(t, s, "")
+	scan := decode[api.Scan](t, call(h, "POST", "/api/v1/scans", `{"image":"docker.io/library/nginx"}`), 202)
 	doc := decode[struct {
 		OpenAPI string `json:"openapi"`
 		Paths   map[string]map[string]struct {
@@ -445,6 +514,7 @@ func TestOpenAPI(t *testing.T) {
 		"/waivers": "get post", "/waivers/{id}": "delete", "/images": "get", "/scans": "get post", "/scans/{id}": "get",
 		"/events": "get", "/advisories": "get", "/advisories/update": "post", "/policy": "get", "/policy/replay": "post",
 		"/audit": "get", "/openapi.json": "get",
+		"/robots": "get post", "/robots/{name}": "delete", "/gc": "post", "/promotions": "post",
 	}
 	got := map[string]string{}
 	for path, ops := range doc.Paths {
@@ -455,7 +525,10 @@ func TestOpenAPI(t *testing.T) {
 		slices.Sort(methods)
 		got[path] = strings.Join(methods, " ")
 		for _, m := range []string{"get", "post", "delete", "put", "patch"} {
-			url := "/api/v1" + strings.NewReplacer("{digest}", digest.String(), "{id}", "b-1").Replace(path)
+			if strings.HasPrefix(path, "/scans/") {
+				path = "/scans/" + scan.ID
+			}
+			url := "/api/v1" + strings.NewReplacer("{digest}", digest.String(), "{id}", "b-1", "{name}", "ci").Replace(path)
 			w := call(h, strings.ToUpper(m), url, "")
 			op, documented := ops[m]
 			if !documented {

@@ -13,7 +13,8 @@ type Problem struct {
 	Status    int          `json:"status"`
 	Detail    string       `json:"detail"`
 	RequestID string       `json:"requestId,omitempty"`
-	Errors    []FieldError `json:"errors,omitempty"` // each part of the request that is wrong
+	Verdict   string       `json:"verdict,omitempty"` // id of the one that refuses
+	Errors    []FieldError `json:"errors,omitempty"`  // each part of the request that is wrong
 }
 
 // FieldError is one thing wrong with a request.

@@ -29,7 +29,11 @@ type Explanation struct {
 	Digest   godigest.Digest `json:"digest"`
 	Verdicts []Verdict       `json:"verdicts"` // one for each image name that it was pulled under
 	Images   []Image         `json:"images"`
-	Evidence *Evidence       `json:"evidence"` // null when it has not been analysed
+	// TagHistory is that of each tag that the upstream ever let name the digest,
+	// the newest first: what it named, who vouched for it, and whether it was
+	// served (alert), held or denied.
+	TagHistory []records.TagChange `json:"tagHistory"`
+	Evidence   *Evidence           `json:"evidence"` // null when it has not been analysed
 }
 
 // Image is one name of a digest, and who pulled it.
@@ -57,6 +61,9 @@ type Evidence struct {
 	Undecided  []analyzer.Undecided    `json:"undecided"`
 	Secrets    []analyzer.Secret       `json:"secrets"`
 	Setuid     []string                `json:"setuid"`
+	Hardening  analyzer.Hardening      `json:"hardening"`
+	Base       analyzer.Base           `json:"base"`
+	Overwrites []analyzer.Overwrites   `json:"overwrites"` // files of its lower layers that its upper ones take away
 	Incomplete []analyzer.Incomplete   `json:"incomplete"`
 	DiffIDs    string                  `json:"diffIDBroken"` // "" = the digest chain is intact
 	URLs       []string                `json:"urls"`
@@ -117,11 +124,11 @@ func (s *server) verdict(w http.ResponseWriter, r *http.Request) error {
 		return &Problem{Status: http.StatusNotFound, Detail: fmt.Sprintf("%s has never been asked for", d)}
 	}
 	out := Explanation{Digest: d, Verdicts: summarize(verdicts), Images: []Image{}}
-	for _, i := range images {
-		out.Images = append(out.Images, Image{
-			Name: i.Name, MediaType: i.MediaType, Tags: list(i.Tags), FirstSeen: i.FirstSeen,
-			AllowedSince: i.AllowedSince, LastPull: i.LastPull, LastClient: i.LastClient, Pulls: i.Pulls,
-		})
+	for i := range images {
+		out.Images = append(out.Images, imageOf(&images[i]))
+	}
+	if out.TagHistory, err = s.Records.TagHistoryOf(r.Context(), d); err != nil {
+		return err
 	}
 	rep, ok, err := s.Report(r.Context(), d)
 	if err != nil {
@@ -137,7 +144,7 @@ func evidence(rep *analyzer.Report) *Evidence {
 	return &Evidence{
 		Analyzer: rep.Revision, Platform: rep.Platform, OS: rep.OS, User: rep.User, Created: rep.Created,
 		Layers: list(rep.Layers), Packages: len(rep.Packages), Findings: list(rep.Findings), Undecided: list(rep.Undecided),
-		Secrets: list(rep.Secrets), Setuid: list(rep.Setuid), Incomplete: list(rep.Incomplete),
+		Secrets: list(rep.Secrets), Setuid: list(rep.Setuid), Hardening: rep.Hardening, Base: rep.Base, Overwrites: list(rep.Overwrites), Incomplete: list(rep.Incomplete),
 		DiffIDs: rep.DiffIDBroken, URLs: list(rep.URLs), Advisories: rep.Advisories,
 	}
 }

@@ -131,8 +131,15 @@ func (c *Controller) Reload() error {
 }
 
 // named reports whether there is any way to have a name.
-func (c *Controller) named() bool {
-	return c.opts.Htpasswd != "" || c.opts.Robots != nil || len(c.issuers) > 0 || c.opts.Certificates
+func (c *Controller) named(ctx context.Context) bool {
+	if c.opts.Htpasswd != "" || len(c.issuers) > 0 || c.opts.Certificates {
+		return true
+	}
+	if c.opts.Robots == nil {
+		return false
+	}
+	robots, err := c.opts.Robots.Robots(ctx)
+	return err != nil || len(robots) > 0
 }
 
 // ErrCredentials says that the request's credentials are not accepted. The
@@ -237,7 +244,7 @@ func (c *Controller) Authorize(r *http.Request, id Identity, a Action, repositor
 		return nil
 	case c.allowed(id, repository, a): // the token is for something else
 		return c.challenge(r, asked, a, fmt.Sprintf("the token's scopes do not cover %s of %s", a, asked))
-	case id.Anonymous() && c.named():
+	case id.Anonymous() && c.named(r.Context()):
 		return c.challenge(r, asked, a, fmt.Sprintf("%s of %s needs credentials", a, repository))
 	}
 	return &ForbiddenError{Identity: id, Action: a, Repository: repository}
@@ -263,7 +270,7 @@ func (c *Controller) allowed(id Identity, repository string, a Action) bool {
 // Ping answers /v2/ itself: clients learn from it how to authenticate, so
 // nobody is challenged wherever names exist.
 func (c *Controller) Ping(r *http.Request, id Identity) error {
-	if id.Anonymous() && !id.scoped && c.named() {
+	if id.Anonymous() && !id.scoped && c.named(r.Context()) {
 		return c.challenge(r, "", "", "credentials are wanted, or an anonymous token")
 	}
 	return nil

@@ -321,12 +321,18 @@ func TestTokenOfARemovedRobotIsWorthNothing(t *testing.T) {
 	}
 }
 
-func TestScopesCannotBeWidened(t *testing.T) {
+// TestThreatTokenBuysNoOther: a token is neither widened nor renewed.
+func TestThreatTokenBuysNoOther(t *testing.T) {
 	b := newBench(t, nil)
 	narrow, _ := b.token(basic(t, "ci", "ci-secret"), "repository:local/team/app:pull")
-	_, got := b.token(request(t, "Bearer "+narrow), "repository:local/team/app:pull,push")
-	if diff := cmp.Diff([]scope{{"repository", "local/team/app", []Action{Pull}}}, got); diff != "" {
-		t.Errorf("granted to a narrow token (-want +got):\n%s", diff)
+	refresh := httptest.NewRequestWithContext(t.Context(), http.MethodPost, TokenPath,
+		strings.NewReader(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {narrow}, "scope": {"repository:local/team/app:push"}}.Encode()))
+	refresh.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for _, r := range []*http.Request{refresh, request(t, "Bearer "+narrow)} {
+		rec := httptest.NewRecorder()
+		if b.TokenHandler(rec, r); rec.Code != http.StatusUnauthorized || strings.Contains(rec.Body.String(), "access_token") {
+			t.Errorf("%s: %d %s", r.Method, rec.Code, rec.Body)
+		}
 	}
 }
 

@@ -147,7 +147,8 @@ func peek(raw string) (kid, iss string) {
 // Specification"; GET with Basic credentials, and POST in the form of OAuth 2,
 // grant types password and refresh_token). It grants those of the wanted scopes
 // that the rules allow. Without credentials the token is for nobody. Offline
-// tokens are not given.
+// tokens are not given, and nothing for a token of our own: scopes stay as narrow
+// and ends as near as they were.
 func (c *Controller) TokenHandler(w http.ResponseWriter, r *http.Request) {
 	id, scopes, err := c.tokenRequest(w, r)
 	var limited *LimitedError
@@ -156,7 +157,7 @@ func (c *Controller) TokenHandler(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", fmt.Sprint(int(limited.RetryAfter/time.Second)+1))
 		writeTokenError(w, http.StatusTooManyRequests, err.Error())
 		return
-	case err != nil:
+	case err != nil, id.scoped: // a token of our own buys no other: it would outlive what it was given for
 		w.Header().Set("WWW-Authenticate", fmt.Sprintf("Basic realm=%q", c.opts.Service))
 		writeTokenError(w, http.StatusUnauthorized, ErrCredentials.Error())
 		return
@@ -202,8 +203,7 @@ func (c *Controller) tokenRequest(w http.ResponseWriter, r *http.Request) (Ident
 
 // grant keeps what the identity may do. Names without an upstream in front are
 // whichever upstream's the client will name with ns, which the token endpoint is
-// not told: pull stays, and the rules decide on the request itself. A token that
-// is itself scoped cannot be made wider.
+// not told: pull stays, and the rules decide on the request itself.
 func (c *Controller) grant(id Identity, wanted []scope) []scope {
 	out := []scope{}
 	for _, s := range wanted {
@@ -211,7 +211,7 @@ func (c *Controller) grant(id Identity, wanted []scope) []scope {
 		granted := scope{Type: s.Type, Name: s.Name, Actions: []Action{}}
 		for _, a := range s.Actions {
 			ok := err == nil && c.allowed(id, name, a) || a == Pull && !local
-			if ok && id.within(s.Name, a) && !slices.Contains(granted.Actions, a) {
+			if ok && !slices.Contains(granted.Actions, a) {
 				granted.Actions = append(granted.Actions, a)
 			}
 		}

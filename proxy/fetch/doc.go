@@ -17,7 +17,8 @@
 //
 // Invariants:
 //   - At most one download of a digest runs at a time, and none starts when the
-//     store has the blob: Join asks the store under its own lock.
+//     store has the blob: the store is asked by the one who holds the digest's
+//     place, which a download keeps until its bytes are committed.
 //   - Verified bytes only: CopyTo withholds the last byte until the whole blob
 //     has its digest and size, so no client ever holds a complete wrong blob.
 //     Unverified is for the analyser, which compares digests itself.

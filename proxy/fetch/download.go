@@ -21,7 +21,7 @@ type state uint8
 
 const (
 	running  state = iota // bytes come in
-	complete              // all bytes are there and verified; the commit may go on
+	complete              // all bytes are there and verified; the commit goes on or is over
 	failed
 )
 
@@ -31,10 +31,12 @@ type download struct {
 	digest  godigest.Digest
 	grace   time.Duration
 	retries int
-	sink    Sink
-	cancel  context.CancelCauseFunc
-	done    chan struct{} // closed when it has left the manager's map
-	known   chan struct{} // closed when size is known, or on failure
+	sink    Sink                    // like the two below, set before begun is closed
+	cancel  context.CancelCauseFunc // ends it
+	failure error                   // why it could not begin
+	begun   chan struct{}           // closed when bytes come in, or on failure
+	done    chan struct{}           // closed when it has left the manager's map
+	known   chan struct{}           // closed when size is known, or on failure
 
 	mu      sync.Mutex
 	wake    chan struct{} // closed and replaced whenever something below changes
@@ -46,15 +48,53 @@ type download struct {
 	idle    *time.Timer
 }
 
-// tail adds a reader. ok is false when the download takes none any more.
+func newDownload(d godigest.Digest, size int64, opts Options) *download {
+	dl := &download{
+		digest: d, size: size, grace: opts.Grace, retries: opts.Retries,
+		wake: make(chan struct{}), begun: make(chan struct{}), done: make(chan struct{}), known: make(chan struct{}),
+	}
+	if size >= 0 {
+		close(dl.known)
+	}
+	return dl
+}
+
+// join waits until the download has begun and adds a reader. It returns a
+// channel that closes when the caller should look for another download, if this
+// one takes no reader any more.
+func (d *download) join(ctx context.Context) (*Tail, <-chan struct{}, error) {
+	select {
+	case <-d.begun:
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	}
+	if d.failure != nil {
+		return nil, nil, d.failure
+	}
+	t, ok, err := d.tail()
+	switch {
+	case !ok:
+		return nil, d.done, nil
+	case err != nil:
+		return nil, nil, &Error{d.digest, err}
+	}
+	return t, nil, nil
+}
+
+// tail adds a reader. ok is false when the download takes none any more: it
+// failed, or its bytes are on their way from the sink to the store. Until they
+// are, a complete download has readers too, who need not wait for the disk.
 func (d *download) tail() (t *Tail, ok bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.state != running {
+	if d.state == failed {
 		return nil, false, nil
 	}
 	f, err := d.sink.Tail()
-	if err != nil {
+	switch {
+	case err != nil && d.state == complete:
+		return nil, false, nil
+	case err != nil:
 		return nil, true, err
 	}
 	d.readers++

@@ -315,29 +315,85 @@ func TestLeavingReaders(t *testing.T) {
 	})
 }
 
-func TestJoinDuringCommitWaitsForTheStore(t *testing.T) {
+// TestJoinDuringCommit: verified bytes do not wait for the disk, neither for
+// those who were there before nor for those who come now.
+func TestJoinDuringCommit(t *testing.T) {
 	b := newBlob(1000)
 	d := &disk{commitOK: make(chan struct{})}
 	m := newManager(t, d)
-	tl, err := m.Join(t.Context(), b.digest, -1, b.open)
-	if err != nil {
-		t.Fatal(err)
+	for _, who := range []string{"first", "late"} {
+		tl, err := m.Join(t.Context(), b.digest, -1, b.open)
+		if err != nil {
+			t.Fatalf("%s: %v", who, err)
+		}
+		if err := tl.Verified(t.Context()); err != nil {
+			t.Fatalf("%s: %v", who, err)
+		}
+		if got, err := read(t.Context(), tl); err != nil || !bytes.Equal(got, b.bytes) {
+			t.Fatalf("%s: %d bytes, %v", who, len(got), err)
+		}
 	}
-	if got, err := read(t.Context(), tl); err != nil || len(got) != 1000 { // verified bytes do not wait for the disk
-		t.Fatalf("%d bytes, %v", len(got), err)
-	}
-	late := make(chan error)
-	go func() {
-		_, err := m.Join(context.Background(), b.digest, -1, b.open)
-		late <- err
-	}()
 	close(d.commitOK)
-	if err := <-late; !errors.Is(err, ErrStored) {
-		t.Errorf("late Join: %v, want ErrStored", err)
+	m.Wait()
+	if _, err := m.Join(t.Context(), b.digest, -1, b.open); !errors.Is(err, ErrStored) {
+		t.Errorf("Join afterwards: %v, want ErrStored", err)
 	}
 	if n := b.opens.Load(); n != 1 {
 		t.Errorf("%d requests, want 1", n)
 	}
+}
+
+// TestJoinBetweenCommitAndStore: the bytes have left the sink, so that there is
+// nothing to open, and the download is not over.
+func TestJoinBetweenCommitAndStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBlob(1000)
+		d := &disk{dir: t.TempDir()}
+		moved := make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		m := New(ctx, Options{Stored: d.stored, Log: zaptest.NewLogger(t), NewSink: func(ctx context.Context, dg godigest.Digest, n int64) (Sink, error) {
+			s, err := d.sink(ctx, dg, n)
+			return &slowSink{s, moved}, err
+		}})
+		defer m.Wait()
+		defer cancel()
+		tl, err := m.Join(t.Context(), b.digest, -1, b.open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := read(t.Context(), tl); err != nil || len(got) != 1000 {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+		synctest.Wait() // until it is moved
+		late := make(chan error)
+		go func() {
+			_, err := m.Join(t.Context(), b.digest, -1, b.open)
+			late <- err
+		}()
+		synctest.Wait()
+		select {
+		case err := <-late:
+			t.Errorf("late Join did not wait: %v", err)
+			return
+		default:
+		}
+		close(moved)
+		if err := <-late; !errors.Is(err, ErrStored) {
+			t.Errorf("late Join: %v, want ErrStored", err)
+		}
+	})
+}
+
+// slowSink has not ended its Commit when the bytes have left.
+type slowSink struct {
+	Sink
+	moved chan struct{}
+}
+
+func (s *slowSink) Commit(ctx context.Context, dg godigest.Digest, n int64) error {
+	err := s.Sink.Commit(ctx, dg, n)
+	<-s.moved
+	return err
 }
 
 func TestJoinsRacingCommits(t *testing.T) {
@@ -366,6 +422,74 @@ func TestJoinsRacingCommits(t *testing.T) {
 		if n := b.opens.Load(); n != 1 {
 			t.Fatalf("round %d: %d requests, want 1", round, n)
 		}
+	}
+}
+
+// TestSinkIsMadeOutsideTheLock: making room for one blob stops neither another
+// blob's download nor those who give up, and is not done twice.
+func TestSinkIsMadeOutsideTheLock(t *testing.T) {
+	for name, full := range map[string]error{"room is made": nil, "there is none": syscall.ENOSPC} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &disk{dir: t.TempDir()}
+				slow, quick := newBlob(2000), newBlob(3000)
+				room := make(chan struct{})
+				var sinks atomic.Int64
+				ctx, cancel := context.WithCancel(t.Context())
+				m := New(ctx, Options{Stored: d.stored, Log: zaptest.NewLogger(t), NewSink: func(ctx context.Context, dg godigest.Digest, n int64) (Sink, error) {
+					if dg == slow.digest {
+						sinks.Add(1)
+						<-room
+						if full != nil {
+							return nil, full
+						}
+					}
+					return d.sink(ctx, dg, n)
+				}})
+				defer m.Wait()
+				defer cancel()
+				var crowd sync.WaitGroup
+				for range 5 {
+					crowd.Go(func() {
+						tl, err := m.Join(t.Context(), slow.digest, -1, slow.open)
+						if full == nil && errors.Is(err, ErrStored) { // came to it after its end
+							return
+						}
+						if !errors.Is(err, full) {
+							t.Errorf("%v, want %v", err, full)
+						}
+						if err != nil {
+							return
+						}
+						if got, err := read(t.Context(), tl); err != nil || !bytes.Equal(got, slow.bytes) {
+							t.Errorf("%d bytes, %v", len(got), err)
+						}
+					})
+				}
+				synctest.Wait()
+				tl, err := m.Join(t.Context(), quick.digest, -1, quick.open)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := read(t.Context(), tl); err != nil || !bytes.Equal(got, quick.bytes) {
+					t.Errorf("the other blob: %d bytes, %v", len(got), err)
+				}
+				gone, leave := context.WithCancel(t.Context())
+				leave()
+				if _, err := m.Join(gone, slow.digest, -1, slow.open); !errors.Is(err, context.Canceled) {
+					t.Errorf("a client that is gone: %v", err)
+				}
+				close(room)
+				crowd.Wait()
+				want := int64(1)
+				if full != nil {
+					want = 0
+				}
+				if sinks.Load() != 1 || slow.opens.Load() != want {
+					t.Errorf("%d sinks, %d downloads, want 1 and %d", sinks.Load(), slow.opens.Load(), want)
+				}
+			})
+		})
 	}
 }
 

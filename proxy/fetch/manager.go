@@ -21,7 +21,8 @@ type Source func(ctx context.Context, offset, size int64) (body io.ReadCloser, t
 // Sink takes the bytes of one download.
 type Sink interface {
 	io.Writer
-	// Tail opens an independent handle on what has been written.
+	// Tail opens an independent handle on what has been written. It may fail
+	// once Commit or Abort has begun.
 	Tail() (*os.File, error)
 	// Commit makes the blob available in the store. The bytes have been verified.
 	Commit(ctx context.Context, d godigest.Digest, size int64) error
@@ -93,63 +94,81 @@ func (p *permanentError) Unwrap() error { return p.error }
 // returns ErrStored when the store has the blob. The caller closes the Tail.
 func (m *Manager) Join(ctx context.Context, d godigest.Digest, size int64, src Source) (*Tail, error) {
 	for {
-		t, done, err := m.join(ctx, d, size, src)
-		if done == nil {
+		dl, first := m.claim(d, size)
+		if first {
+			return m.start(dl, src) //nolint:contextcheck // a download lives on the manager's context
+		}
+		t, again, err := dl.join(ctx)
+		if again == nil {
 			return t, err
 		}
-		// A download of d is being committed or undone: look again after it.
+		// It is being committed or undone: look again after it.
 		select {
-		case <-done:
+		case <-again:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
 }
 
-func (m *Manager) join(ctx context.Context, d godigest.Digest, size int64, src Source) (*Tail, <-chan struct{}, error) { //nolint:contextcheck // a download lives on the manager's context
+// claim returns the download of d. If there was none, it is a new one, which
+// the caller starts; others wait for that. No lock is held meanwhile, since
+// making room for a sink can take time.
+func (m *Manager) claim(d godigest.Digest, size int64) (dl *download, first bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if dl, ok := m.inflight[d]; ok {
-		t, ok, err := dl.tail()
-		switch {
-		case !ok:
-			return nil, dl.done, nil
-		case err != nil:
-			return nil, nil, &Error{d, err}
-		}
-		return t, nil, nil
+		return dl, false
 	}
-	stored, err := m.opts.Stored(ctx, d)
+	dl = newDownload(d, size, m.opts)
+	m.inflight[d] = dl
+	return dl, true
+}
+
+// start begins a download that was claimed, unless the store has the blob:
+// nothing can commit it now, so that this answer holds.
+func (m *Manager) start(dl *download, src Source) (*Tail, error) {
+	t, err := m.begin(dl, src)
 	if err != nil {
-		return nil, nil, &Error{d, err}
+		dl.failure = err
+		m.forget(dl)
 	}
-	if stored {
-		return nil, nil, ErrStored
+	close(dl.begun)
+	return t, err
+}
+
+func (m *Manager) begin(dl *download, src Source) (*Tail, error) {
+	stored, err := m.opts.Stored(m.ctx, dl.digest)
+	if err == nil {
+		err = context.Cause(m.ctx)
 	}
-	if err := context.Cause(m.ctx); err != nil { //nolint:contextcheck // the same
-		return nil, nil, &Error{d, err}
+	switch {
+	case err != nil:
+		return nil, &Error{dl.digest, err}
+	case stored:
+		return nil, ErrStored
 	}
-	sink, err := m.opts.NewSink(m.ctx, d, size) //nolint:contextcheck // the same
-	if err != nil {
-		return nil, nil, &Error{d, err}
+	if dl.sink, err = m.opts.NewSink(m.ctx, dl.digest, dl.size); err != nil {
+		return nil, &Error{dl.digest, err}
 	}
-	dctx, cancel := context.WithCancelCause(m.ctx)
-	dl := &download{
-		digest: d, size: size, grace: m.opts.Grace, retries: m.opts.Retries, sink: sink, cancel: cancel,
-		wake: make(chan struct{}), done: make(chan struct{}), known: make(chan struct{}),
-	}
-	if size >= 0 {
-		close(dl.known)
-	}
+	ctx, cancel := context.WithCancelCause(m.ctx)
+	dl.cancel = cancel
 	t, _, err := dl.tail()
 	if err != nil {
 		cancel(err)
-		_ = sink.Abort()
-		return nil, nil, &Error{d, err}
+		_ = dl.sink.Abort()
+		return nil, &Error{dl.digest, err}
 	}
-	m.inflight[d] = dl
-	m.running.Go(func() { m.run(dctx, dl, src) })
-	return t, nil, nil
+	m.running.Go(func() { m.run(ctx, dl, src) })
+	return t, nil
+}
+
+// forget makes room for the next download of the digest.
+func (m *Manager) forget(dl *download) {
+	m.mu.Lock()
+	delete(m.inflight, dl.digest)
+	m.mu.Unlock()
+	close(dl.done)
 }
 
 // run is the life of one download.
@@ -157,7 +176,7 @@ func (m *Manager) run(ctx context.Context, dl *download, src Source) {
 	defer dl.cancel(nil)
 	start := time.Now()
 	err := dl.fetch(ctx, src)
-	dl.end(err) // from here on nobody joins
+	dl.end(err)
 	if err == nil {
 		err = dl.sink.Commit(context.WithoutCancel(ctx), dl.digest, dl.written)
 	}
@@ -166,9 +185,6 @@ func (m *Manager) run(ctx context.Context, dl *download, src Source) {
 			m.opts.Log.Warn("spool file not removed", zap.Stringer("digest", dl.digest), zap.Error(aerr))
 		}
 	}
-	m.mu.Lock()
-	delete(m.inflight, dl.digest)
-	m.mu.Unlock()
-	close(dl.done)
+	m.forget(dl)
 	m.opts.Log.Debug("download ended", zap.Stringer("digest", dl.digest), zap.Int64("bytes", dl.written), zap.Duration("dur", time.Since(start)), zap.Error(err))
 }

@@ -97,7 +97,9 @@ func (g *Gate) analyze(rt route.Route, e *entry) (*analyzer.Inventory, error) {
 	g.metrics.analyses.Inc()
 	ahead, stop := context.WithCancel(ctx)
 	var downloads sync.WaitGroup
-	downloads.Go(func() { g.fetchAhead(ahead, rt, e.manifest.Layers) })
+	if !rt.Local {
+		downloads.Go(func() { g.fetchAhead(ahead, rt, e.manifest.Layers) })
+	}
 	defer downloads.Wait()
 	defer stop()
 	inv, err := g.opts.Analyzer.Inventory(ctx, e.manifest.Image(func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
@@ -175,12 +177,32 @@ func (g *Gate) openUnjudged(ctx context.Context, rt route.Route, desc ocispec.De
 	f, t, err := g.open(ctx, rt, desc)
 	switch {
 	case err != nil:
+		if errors.Is(err, analyzer.ErrElsewhere) {
+			return nil, err
+		}
 		return nil, &sourceError{err}
 	case f != nil:
 		return &source{ReadCloser: f}, nil
 	}
-	return &source{ReadCloser: t.Unverified(ctx), proof: func() error { return t.Verified(ctx) }, foreign: len(desc.URLs) > 0}, nil
+	return &download{
+		source: source{ReadCloser: t.Unverified(ctx), proof: func() error { return t.Verified(ctx) }, foreign: len(desc.URLs) > 0},
+		proven: func() (godigest.Digest, int64, error) {
+			if err := t.Verified(ctx); err != nil {
+				return "", 0, &sourceError{err}
+			}
+			n, err := t.Size(ctx)
+			return desc.Digest, n, err
+		},
+	}, nil
 }
+
+// download is a source whose digest the download computes: an analyzer.Proven.
+type download struct {
+	source
+	proven func() (godigest.Digest, int64, error)
+}
+
+func (d *download) Proof() (godigest.Digest, int64, error) { return d.proven() }
 
 // source is a stream for the analyser. Its errors are marked as not the image's
 // fault, and Close tells whether a download's bytes were right: an analyser that

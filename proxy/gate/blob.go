@@ -46,6 +46,9 @@ func (b Blob) Close() error {
 // served.
 func (g *Gate) Blob(ctx context.Context, rt route.Route) (Blob, error) {
 	desc, unjudged, err := g.admitMember(ctx, rt)
+	if errors.Is(err, ErrBlobUnknown) {
+		return g.SideBlob(ctx, rt)
+	}
 	if err != nil {
 		return Blob{}, err
 	}
@@ -168,6 +171,10 @@ func (c *memberCache) forget(name string, members []godigest.Digest) {
 
 // open gives the blob's bytes from the store, or joins its download.
 func (g *Gate) open(ctx context.Context, rt route.Route, desc ocispec.Descriptor) (*os.File, *fetch.Tail, error) {
+	if rt.Local {
+		f, err := g.openLocal(desc)
+		return f, nil, err
+	}
 	for {
 		f, err := g.opts.Store.OpenBlob(desc.Digest)
 		if err == nil {

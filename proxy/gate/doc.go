@@ -7,13 +7,16 @@
 //	       else inventory (records, or one analysis for all who wait)
 //	            ─ match with the advisories of now ─ policy.Decide ─ records ─▶ it
 //
+// New advisories also judge what is known already again, off the pull path and
+// from stored inventories: Rematch.
+//
 // The analysis downloads the image's blobs through package fetch into the
 // store, on the server's life: a client that leaves stops nothing. A client
 // waits for it at most Options.Hold and is then told to come back.
 //
 // Invariants:
 //   - Content leaves only under a verdict that serves, taken with the policy,
-//     the advisories and the blocklist of this moment. A change of any of them
+//     the advisories, the VEX documents, the blocklist and the waivers of this moment. A change of any of them
 //     makes every verdict in memory invalid at once.
 //   - Every error is a refusal. A *policy.DeniedError is the image's fault, an
 //     upstream's error stays what it is and is not remembered as a verdict.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/analyzer"
 	"github.com/sluiceproxy/sluice/proxy/fetch"
+	"github.com/sluiceproxy/sluice/proxy/local"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/records"
 	"github.com/sluiceproxy/sluice/proxy/route"
@@ -32,15 +34,26 @@ type Advisories interface {
 	Status() string
 }
 
-// Options of a Gate. All fields but Now are required.
+// Options of a Gate. All fields are required unless they say otherwise.
 type Options struct {
 	Hold            time.Duration // longest wait of a request for a verdict
 	Stream          bool          // past Hold: let the image stream with the end of each blob withheld, instead of a refusal
 	AnalysisTimeout time.Duration // longest analysis; past it the image is not analysable
 	TagTTL          time.Duration // how long a tag's digest is believed; 0 = ask each time
-	StaleIfError    time.Duration // how much longer it is while the upstream fails; 0 = not at all
+	StaleIfError    time.Duration // how much longer it is while the upstream fails, give or take 10 minutes after a restart; 0 = not at all
 	MaxAge          time.Duration // advisories older than this are stale, a fact for the policy; 0 = never
 	WhenMissing     policy.Decision
+	WhenStale       policy.Decision // see policy.Advisories
+
+	Local    *local.Registry        // the gated registry; nil = there is none, and no route is Local
+	Mode     func(name string) Mode // of a repository of the gated registry; nil = Reject
+	PushHold time.Duration          // longest wait of a push for its verdict
+
+	// ParseVEX reads a VEX document that an issuer whom the policy trusts has
+	// attached to an image; nil = none is obeyed.
+	ParseVEX func(name string, data []byte) (analyzer.VEX, error)
+
+	Attest *Attest // nil = nothing is attested
 
 	Advisories Advisories
 	Analyzer   *analyzer.Analyzer
@@ -58,6 +71,7 @@ type Gate struct {
 	ctx     context.Context //nolint:containedctx // the life of analyses, which many requests share
 	opts    Options
 	policy  atomic.Pointer[policy.Policy]
+	vex     atomic.Pointer[analyzer.VEX]
 	now     func() time.Time
 	metrics metrics
 
@@ -67,8 +81,12 @@ type Gate struct {
 	referrers referrerCache
 	manifests singleflight.Group // by key
 	analyses  flights
+	trusts    trustCache
 	pulls     pullLog
-	running   sync.WaitGroup
+
+	discoveries discoveries
+	approvals   approvals
+	running     sync.WaitGroup
 }
 
 // key names a manifest in a repository.
@@ -110,9 +128,13 @@ func New(ctx context.Context, p *policy.Policy, opts Options) *Gate {
 	g.members.m = make(map[key][]godigest.Digest)
 	g.referrers.m = make(map[key]referrerList)
 	g.analyses.m = make(map[godigest.Digest]*flight)
-	g.pulls.m = make(map[key]pull)
+	g.pulls.m, g.pulls.tags = make(map[pullKey]pull), make(map[tagKey]time.Time)
 	g.policy.Store(p)
+	g.approvals.wake = make(chan struct{}, 1)
 	g.running.Go(g.flushPulls)
+	if g.attests() {
+		g.running.Go(g.attestAll)
+	}
 	return g
 }
 
@@ -121,6 +143,10 @@ func (g *Gate) Policy() *policy.Policy { return g.policy.Load() }
 
 // SetPolicy swaps the policy. The next request is judged by it.
 func (g *Gate) SetPolicy(p *policy.Policy) { g.policy.Store(p) }
+
+// SetVEX swaps the VEX documents that are obeyed. The next request is judged
+// with them.
+func (g *Gate) SetVEX(v analyzer.VEX) { g.vex.Store(&v) }
 
 // Wait returns when all analyses have ended, after the context of New has.
 func (g *Gate) Wait() { g.running.Wait() }
@@ -133,7 +159,8 @@ type Admission struct {
 	// Verdict serves, or is Undecided for an image that is still being analysed
 	// and streams meanwhile, with the ends of its blobs withheld.
 	Verdict policy.Verdict
-	Stale   bool // the tag's digest is remembered, since the upstream failed just now
+	Warning string // of an annotated Verdict, as a Warning header's value
+	Stale   bool   // the tag's digest is remembered, since the upstream failed just now
 }
 
 // Manifest returns the manifest that rt asks for if the policy lets it leave.
@@ -142,6 +169,9 @@ type Admission struct {
 // Every other outcome is an error: *policy.DeniedError, *PendingError, or what
 // the upstream answered.
 func (g *Gate) Manifest(ctx context.Context, rt route.Route) (Admission, error) {
+	if a, ok, err := g.beside(ctx, rt); ok || err != nil {
+		return a, err
+	}
 	at := tagged{digest: rt.Digest}
 	if rt.Tag != "" {
 		var err error
@@ -161,7 +191,14 @@ func (g *Gate) Manifest(ctx context.Context, rt route.Route) (Admission, error) 
 	if err != nil {
 		return Admission{}, err
 	}
-	return Admission{Name: rt.Name, Manifest: e.manifest, Bytes: e.bytes, Verdict: v, Stale: at.stale}, nil
+	a := Admission{Name: rt.Name, Manifest: e.manifest, Bytes: e.bytes, Verdict: v, Stale: at.stale}
+	if v.Decision == policy.Annotate {
+		a.Warning = e.warn(v)
+	}
+	if at.warning != "" { // a header of two values
+		a.Warning = strings.TrimSuffix(at.warning+", "+a.Warning, ", ")
+	}
+	return a, nil
 }
 
 // Pulled notes that a client got the manifest. It does not wait for the record.

@@ -43,11 +43,13 @@ type world struct {
 	up       *httptest.Server
 	requests sync.Map // "GET /v2/…" → *atomic.Int64
 	answer   atomic.Pointer[http.HandlerFunc]
+	registry http.Handler // what up answers with unless answer is set
 	scans    atomic.Int64
 	hold     chan struct{} // when set, scans wait for it
 	adv      *fakeAdvisories
 	records  *records.DB
 	stop     func()
+	change   func(*Options) // of what the gate is made with; may be nil
 }
 
 type fakeAdvisories struct {
@@ -123,10 +125,13 @@ policies:
       - {id: high, for: finding, when: 'finding.severity >= HIGH', action: annotate}
 `
 
-func newWorld(t *testing.T, dir string) *world {
+func newWorld(t *testing.T, dir string) *world { return newWorldWith(t, dir, nil) }
+
+func newWorldWith(t *testing.T, dir string, change func(*Options)) *world {
 	t.Helper()
-	w := &world{t: t, dir: dir, adv: &fakeAdvisories{rev: "adv-1", finding: map[string]analyzer.Severity{"bad": analyzer.SeverityCritical, "meh": analyzer.SeverityHigh}}}
+	w := &world{change: change, t: t, dir: dir, adv: &fakeAdvisories{rev: "adv-1", finding: map[string]analyzer.Severity{"bad": analyzer.SeverityCritical, "meh": analyzer.SeverityHigh}}}
 	reg := registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true))
+	w.registry = reg
 	w.up = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		n, _ := w.requests.LoadOrStore(r.Method+" "+r.URL.Path, new(atomic.Int64))
 		n.(*atomic.Int64).Add(1) //nolint:errcheck,forcetypeassert // stored one line above
@@ -162,16 +167,20 @@ func (w *world) start(rules string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	fm := fetch.New(ctx, fetch.Options{
 		NewSink: func(_ context.Context, _ godigest.Digest, size int64) (fetch.Sink, error) {
-			return st.NewSpoolFor(size)
+			return st.NewSpool(size)
 		},
 		Stored: st.Has, Grace: time.Minute, Log: logger,
 	})
 	w.records = db
-	w.Gate = New(ctx, pol, Options{
+	opts := Options{
 		Hold: 10 * time.Second, AnalysisTimeout: time.Minute, TagTTL: time.Hour, StaleIfError: time.Hour, WhenMissing: policy.Pending,
 		Advisories: w.adv, Analyzer: analyzer.New(analyzer.Options{Scanner: w, Cache: db, Parallel: 2, Log: logger}),
 		Upstreams: ups, Store: st, Fetch: fm, Records: db, Metrics: prometheus.NewRegistry(), Log: logger,
-	})
+	}
+	if w.change != nil {
+		w.change(&opts)
+	}
+	w.Gate = New(ctx, pol, opts)
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		w.Wait()
@@ -324,6 +333,45 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// TestBase pulls an image, then others on top of it: what was admitted proves
+// what they are built on, to the policy that they are judged by.
+func TestBase(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	pol, err := policy.Parse("test.yaml", []byte(`version: 1
+policies:
+  - name: test
+    images: ["**"]
+    rules:
+      - {id: bad, for: finding, when: 'finding.severity >= CRITICAL', action: deny}
+      - {id: proven, for: image, when: 'image.base.proven && image.base.provenName == "up/base:1" && image.base.provenLayers == 1', action: annotate}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.SetPolicy(pol)
+	for _, tt := range []struct {
+		ref    string
+		layers [][]string
+		proven bool
+	}{
+		{"base:1", [][]string{{"a"}}, false},
+		{"app:1", [][]string{{"a"}, {"b"}}, true},
+		{"elsewhere:1", [][]string{{"b"}, {"a"}}, false},
+		{"refused:1", [][]string{{"bad"}}, false},
+		{"onrefused:1", [][]string{{"bad"}, {"a"}}, false},
+	} {
+		w.image(tt.ref, tt.layers...)
+		a, err := w.pull(tt.ref)
+		if err != nil && !denied(err) {
+			t.Fatalf("%s: %v", tt.ref, err)
+		}
+		got := slices.ContainsFunc(a.Verdict.Reasons, func(r policy.Reason) bool { return r.Rule == "proven" })
+		if got != tt.proven {
+			t.Errorf("%s: proven = %v: %+v", tt.ref, got, a.Verdict.Reasons)
+		}
+	}
+}
+
 func TestCrowdCausesOneAnalysis(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	w.hold = make(chan struct{})
@@ -344,8 +392,8 @@ func TestCrowdCausesOneAnalysis(t *testing.T) {
 	if n := w.count("GET /v2/app/blobs/"); n != 4 {
 		t.Errorf("%d blobs fetched, want 3 layers and 1 config", n)
 	}
-	if n := w.count("HEAD /v2/app/manifests/") + w.count("GET /v2/app/manifests/"); n != 2 {
-		t.Errorf("%d manifest requests, want 1 HEAD and 1 GET", n)
+	if n := w.count("HEAD /v2/app/manifests/") + w.count("GET /v2/app/manifests/"); n != 1 {
+		t.Errorf("%d manifest requests, want one GET by the new tag", n)
 	}
 }
 
@@ -507,7 +555,7 @@ func TestTagsAreRemembered(t *testing.T) {
 	w.now = func() time.Time { return now }
 	w.opts.TagTTL, w.opts.StaleIfError = 5*time.Minute, time.Hour
 	first := godigest.FromBytes(w.json(w.image("app:1", []string{"a"})))
-	heads := func() int64 { return w.count("HEAD /v2/app/manifests/") }
+	heads := func() int64 { return w.count("HEAD /v2/app/manifests/") + w.count("GET /v2/app/manifests/1") }
 	is := func(what string, want godigest.Digest, stale, asked bool) {
 		t.Helper()
 		before := heads()
@@ -543,6 +591,42 @@ func TestTagsAreRemembered(t *testing.T) {
 	w.opts.TagTTL = 0
 	is("always ask", second, false, true)
 	is("always ask", second, false, true)
+}
+
+// TestConfirmedTagsSurviveARestart: serve-stale counts from when the upstream
+// last said what the tag names, not from when the tag moved there.
+func TestConfirmedTagsSurviveARestart(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	begin := time.Now()
+	w.image("app:1", []string{"a"})
+	pull := func(after time.Duration) (Admission, error) {
+		w.now = func() time.Time { return begin.Add(after) }
+		w.opts.TagTTL, w.opts.StaleIfError = 5*time.Minute, time.Hour
+		return w.pull("app:1")
+	}
+	for _, after := range []time.Duration{0, 50 * time.Minute, 56 * time.Minute} { // the last one is not saved
+		if _, err := pull(after); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.stop()
+	w.start(rules)
+	if _, at, ok, err := w.records.Tag(t.Context(), "up/app", "1"); err != nil || !ok || !at.Equal(begin.Add(50*time.Minute)) {
+		t.Errorf("confirmed %s after the begin, %v, %v", at.Sub(begin), ok, err)
+	}
+	gets := w.count("GET /v2/app/manifests/")
+	w.opts.TagTTL = 0
+	if _, err := w.pull("app:1"); err != nil || w.count("GET /v2/app/manifests/") != gets {
+		t.Errorf("a tag of the records costs a GET: %v", err)
+	}
+	down := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusServiceUnavailable) })
+	w.answer.Store(&down)
+	if a, err := pull(100 * time.Minute); err != nil || !a.Stale {
+		t.Errorf("50 minutes after the confirmation: stale %v, %v", a.Stale, err)
+	}
+	if _, err := pull(116 * time.Minute); err == nil {
+		t.Error("66 minutes after the confirmation the tag was served")
+	}
 }
 
 func TestReferrers(t *testing.T) {
@@ -601,6 +685,74 @@ func TestRepositoriesAreApart(t *testing.T) {
 	}
 	if err := w.blobError("public", m.Layers[0].Digest); !errors.Is(err, ErrBlobUnknown) {
 		t.Errorf("the layer in another repository: %v, want unknown", err)
+	}
+}
+
+// TestEveryJoinersRepository: two repositories that wait for the same download
+// both serve its blob, each for its own manifest.
+func TestEveryJoinersRepository(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.image("one:1", []string{"shared"}, []string{"a"})
+	m := w.image("two:1", []string{"shared"}, []string{"b"})
+	shared := m.Layers[0].Digest
+	w.hold = make(chan struct{})
+	pulls := make(chan error)
+	for _, ref := range []string{"one:1", "two:1"} {
+		go func() {
+			_, err := w.pull(ref)
+			pulls <- err
+		}()
+	}
+	close(w.hold)
+	for range 2 {
+		if err := <-pulls; err != nil {
+			t.Error(err)
+		}
+	}
+	for _, repo := range []string{"one", "two"} {
+		if err := w.blobError(repo, shared); err != nil {
+			t.Errorf("the blob from %s: %v", repo, err)
+		}
+	}
+	if err := w.blobError("three", shared); !errors.Is(err, ErrBlobUnknown) {
+		t.Errorf("the blob from a repository that nobody pulled from: %v, want unknown", err)
+	}
+	if n := w.count("GET /v2/one/blobs/"+shared.String()) + w.count("GET /v2/two/blobs/"+shared.String()); n != 1 {
+		t.Errorf("the blob was downloaded %d times", n)
+	}
+}
+
+// TestHostileDigests: a digest in a descriptor that two readers could take for
+// two things, or a path, makes the image denied, and nothing is asked for by it.
+func TestHostileDigests(t *testing.T) {
+	sum := godigest.FromString("x").Encoded()
+	for name, digest := range map[string]string{
+		"sha512":            godigest.SHA512.FromString("x").String(),
+		"unknown algorithm": "md5:" + sum[:32],
+		"upper case":        "sha256:" + strings.ToUpper(sum),
+		"upper algorithm":   "SHA256:" + sum,
+		"short":             "sha256:" + sum[:63],
+		"long":              "sha256:" + sum + "0",
+		"no algorithm":      sum,
+		"path":              "sha256:" + strings.Repeat("../", 21) + "x",
+		"blank":             "sha256:" + sum + " ",
+		"none":              "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, t.TempDir())
+			config := w.blob("odd", ocispec.MediaTypeImageConfig, w.json(ocispec.Image{}))
+			layer := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: godigest.Digest(digest), Size: 1}
+			for where, m := range map[string]ocispec.Manifest{"layer": {Config: config, Layers: []ocispec.Descriptor{layer}}, "config": {Config: layer}} {
+				m.SchemaVersion, m.MediaType = 2, ocispec.MediaTypeImageManifest
+				w.put("odd", where, m.MediaType, w.json(m))
+				if _, err := w.pull("odd:" + where); !denied(err) {
+					t.Errorf("%s: %v, want denied", where, err)
+				}
+			}
+			if n := w.count("GET /v2/odd/blobs/"); n != 0 {
+				t.Errorf("%d blobs were asked for", n)
+			}
+		})
 	}
 }
 

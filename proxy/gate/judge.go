@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	godigest "github.com/opencontainers/go-digest"
 	"go.uber.org/zap"
 
 	"github.com/sluiceproxy/sluice/analyzer"
@@ -19,28 +20,45 @@ import (
 // returns an *analysingError.
 func (g *Gate) judge(ctx context.Context, rt route.Route, e *entry, hold time.Duration) (policy.Verdict, error) {
 	matcher := g.opts.Advisories.Current()
-	in := inputs{policy: g.Policy().Revision(), blocks: g.opts.Records.BlocksRevision()}
-	if matcher != nil {
-		in.advisories = matcher.Revision()
-	}
+	in := g.inputs(matcher)
 	e.mu.Lock()
 	v, fresh := e.verdict, e.fresh(in, rt.Tag, g.now())
 	e.mu.Unlock()
 	if fresh {
 		return v, g.verdictError(v)
 	}
+	search, err := g.discover(ctx, rt, e)
+	if err != nil {
+		return policy.Verdict{}, err
+	}
+	deadline := g.now().Add(hold)
 	inv, failure, err := g.examine(ctx, rt, e, matcher, hold)
 	if err != nil {
+		return policy.Verdict{}, err
+	}
+	if err := g.await(ctx, search, e, deadline.Sub(g.now())); err != nil {
 		return policy.Verdict{}, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.fresh(in, rt.Tag, g.now()) { // else another request judged while this one waited
-		if err := g.decide(ctx, rt, e, inv, failure, in, matcher); err != nil {
+		if err := g.decide(ctx, rt, e, inv, failure, search, in, matcher); err != nil {
 			return policy.Verdict{}, err
 		}
 	}
 	return e.verdict, g.verdictError(e.verdict)
+}
+
+// inputs returns the revisions of now.
+func (g *Gate) inputs(m analyzer.Matcher) inputs {
+	in := inputs{policy: g.Policy().Revision(), decisions: g.opts.Records.DecisionsRevision()}
+	if m != nil {
+		in.advisories = m.Revision()
+	}
+	if v := g.vex.Load(); v != nil {
+		in.vex = (*v).Revision()
+	}
+	return in
 }
 
 // fresh reports whether the last verdict still counts. The caller holds e.mu.
@@ -71,40 +89,81 @@ func (g *Gate) examine(ctx context.Context, rt route.Route, e *entry, m analyzer
 }
 
 // decide takes and records a verdict. The caller holds e.mu.
-func (g *Gate) decide(ctx context.Context, rt route.Route, e *entry, inv *analyzer.Inventory, failure string, in inputs, m analyzer.Matcher) error {
+func (g *Gate) decide(ctx context.Context, rt route.Route, e *entry, inv *analyzer.Inventory, failure string, search *discovery, in inputs, m analyzer.Matcher) error {
 	now := g.now()
 	ev := policy.Evidence{Failure: failure, Now: now}
 	var err error
 	if ev.Image, err = g.describe(ctx, rt, e); err != nil {
 		return err
 	}
+	if ev.Image.ChainBroken, err = g.chainBroken(ctx, rt, e, &ev.Image, inv); err != nil {
+		return err
+	}
 	if ev.Blocks, err = g.opts.Records.Blocks(ctx); err != nil {
+		return err
+	}
+	if ev.Waivers, err = g.opts.Records.Waivers(ctx); err != nil {
 		return err
 	}
 	if inv != nil {
 		if ev.Report, err = analyzer.Judge(ctx, inv, m); err != nil {
 			return fmt.Errorf("judge %s: %w", e.key, err)
 		}
+		if v := g.vex.Load(); v != nil {
+			(*v).Mark(ev.Report, analyzer.VEXImage{
+				Name: e.key.name, Tags: ev.Image.Tags, Digests: append([]godigest.Digest{e.key.digest}, ev.Image.Parents...),
+			})
+		}
+		if m != nil {
+			if err := g.opts.Records.PutFindings(ctx, e.key.digest, ev.Report.Findings); err != nil {
+				return err
+			}
+		}
+		if ev.Report.Base, err = g.opts.Records.Base(ctx, inv); err != nil {
+			return err
+		}
 		if ev.Image.Known, err = g.knownSince(ctx, e.key, ev.Report.Findings, now); err != nil {
 			return err
 		}
 	}
-	ev.Advisories = policy.Advisories{Missing: m == nil, MaxAge: g.opts.MaxAge, WhenMissing: g.opts.WhenMissing}
+	ev.Advisories = policy.Advisories{Missing: m == nil, MaxAge: g.opts.MaxAge, WhenMissing: g.opts.WhenMissing, WhenStale: g.opts.WhenStale}
 	if m != nil {
 		ev.Advisories.Revision, ev.Advisories.Updated = m.Revision(), m.Updated()
+		if ev.Report != nil {
+			ev.Advisories.Updated = ev.Report.Updated // of the stalest feed that the image needs
+		}
 	}
-	v := g.Policy().Decide(&ev)
+	ev.Lenient = rt.Local && g.mode(e.key.name) == Annotate // modes are of the gated registry: "**" is no upstream's
+	p := g.Policy()
+	if err := g.judgeTrust(ctx, p, rt, e, search, inv, &ev); err != nil {
+		return err
+	}
+	v := p.Decide(&ev)
 	if v.Decision != policy.Pending {
 		if err := g.opts.Records.PutVerdict(ctx, v); err != nil {
 			return fmt.Errorf("verdict on %s: %w", e.key, err)
 		}
 	}
 	if v.Decision != e.verdict.Decision {
+		if v.Decision.Serves() && inv != nil {
+			if err := g.opts.Records.PutBase(ctx, inv, named(ev.Image)); err != nil {
+				return err
+			}
+		}
 		g.opts.Log.Info("verdict", zap.String("verdict", v.ID), zap.Stringer("decision", v.Decision),
 			zap.String("repository", v.Image), zap.Stringer("digest", v.Digest), zap.String("reason", v.Summary()))
 	}
 	e.verdict, e.inputs = v, in
+	g.offer(rt, e, v, &ev)
 	return nil
+}
+
+// named is the image's name, with a tag where one is known.
+func named(img policy.Image) string {
+	if len(img.Tags) == 0 {
+		return img.Name
+	}
+	return img.Name + ":" + img.Tags[0]
 }
 
 func (g *Gate) knownSince(ctx context.Context, k key, findings []analyzer.Finding, now time.Time) (map[policy.FindingKey]time.Time, error) {

@@ -53,6 +53,14 @@ func (l *lru) put(k key, e *entry, cost int64) {
 	}
 }
 
+func (l *lru) remove(k key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if el, ok := l.byKey[k]; ok {
+		l.drop(el)
+	}
+}
+
 func (l *lru) drop(el *list.Element) {
 	it := el.Value.(*lruItem) //nolint:errcheck,forcetypeassert // put stores nothing else
 	l.order.Remove(el)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	godigest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/zap"
 
 	"github.com/sluiceproxy/sluice/analyzer"
@@ -33,18 +34,26 @@ type entry struct {
 	image   records.Image
 	verdict policy.Verdict
 	inputs  inputs
+	warning string    // of the verdict that has the two below
+	warned  string    // its id
+	at      time.Time // its time
 }
 
 // inputs are the revisions of all that a verdict rests on besides the image.
 type inputs struct {
-	policy, advisories string
-	blocks             uint64
+	policy, advisories, vex string
+	decisions               uint64
 }
 
 // entry returns the manifest d of rt's repository: from memory, from the store
 // if this repository has served it before, else from the upstream.
 func (g *Gate) entry(ctx context.Context, rt route.Route, d godigest.Digest) (*entry, error) {
 	k := key{rt.Name, d}
+	if rt.Local { // another replica, or a moment ago this one, may have deleted it
+		if _, ok, err := g.opts.Records.LocalManifest(ctx, k.name, k.digest); err != nil || !ok {
+			return nil, errors.Join(err, fmt.Errorf("%s: %w", k, ErrManifestUnknown))
+		}
+	}
 	if e, ok := g.entries.get(k); ok {
 		return e, nil
 	}
@@ -64,6 +73,9 @@ func (g *Gate) entry(ctx context.Context, rt route.Route, d godigest.Digest) (*e
 const manifestTimeout = time.Minute
 
 func (g *Gate) load(ctx context.Context, rt route.Route, k key) (*entry, error) {
+	if rt.Local {
+		return g.loadLocal(ctx, k)
+	}
 	img, known, err := g.opts.Records.Image(ctx, k.name, k.digest)
 	if err != nil {
 		return nil, err
@@ -100,6 +112,11 @@ func (g *Gate) keep(ctx context.Context, k key, m upstream.Manifest) (*entry, er
 			return nil, err
 		}
 		g.members.forget(k.name, members)
+		if e.manifest.Index && len(g.Policy().Trusts(k.name, k.digest)) > 0 { // its signatures are its children's
+			for _, c := range e.manifest.Children {
+				g.forgetTrust(key{k.name, c.Digest})
+			}
+		}
 	}
 	// The image row comes last: it says that the two above are there.
 	if _, err := g.opts.Records.SeenImage(ctx, k.name, "", k.digest, m.MediaType, g.now()); err != nil {
@@ -118,19 +135,25 @@ func newEntry(k key, mediaType string, b []byte) *entry {
 
 // resolve returns the digest that rt's tag names now. A crowd asks once.
 func (g *Gate) resolve(ctx context.Context, rt route.Route) (tagged, error) {
-	ref := rt.Reference()
-	if t, ok := g.tags.get(ref, g.now(), g.opts.TagTTL); ok {
-		return t, t.missing
+	if rt.Local {
+		return g.resolveLocal(ctx, rt)
 	}
-	return wait(ctx, g.manifests.DoChan("tag "+ref, func() (any, error) { //nolint:contextcheck // many wait for it: it lives on the gate's context
+	ref := rt.Reference()
+	if t, ok := g.tags.get(ref, g.now(), g.opts.TagTTL); ok && g.settled(t) {
+		return g.outcome(t)
+	}
+	t, err := wait(ctx, g.manifests.DoChan("tag "+ref, func() (any, error) { //nolint:contextcheck // many wait for it: it lives on the gate's context
 		ctx, cancel := context.WithTimeout(g.ctx, manifestTimeout)
 		defer cancel()
 		up, err := g.opts.Upstreams.Upstream(rt.Upstream)
 		if err != nil {
 			return nil, err
 		}
-		known, _ := g.tags.get(ref, g.now(), forever)
-		desc, _, err := up.ResolveIfChanged(ctx, rt.Repository, rt.Tag, known.digest)
+		known, err := g.lastTagged(ctx, rt)
+		if err != nil {
+			return nil, err
+		}
+		desc, err := g.askTag(ctx, up, rt, known.digest)
 		if err != nil {
 			if t, ok := g.stale(ctx, rt, err); ok {
 				return t, nil
@@ -140,12 +163,58 @@ func (g *Gate) resolve(ctx context.Context, rt route.Route) (tagged, error) {
 			}
 			return nil, err
 		}
-		t := tagged{digest: desc.Digest, at: g.now()}
+		t, err := g.follow(ctx, rt, known, desc)
+		if err != nil {
+			return nil, err
+		}
+		k := key{rt.Name, t.digest}
+		if t.digest == desc.Digest && (t.digest != known.digest || t.at.Sub(t.saved) >= confirmGrain) {
+			t.saved = t.at
+			g.pulls.confirm(tagKey{k, rt.Tag}, t.at)
+		}
 		if g.tags.put(ref, t) {
-			g.forgetTags(key{rt.Name, desc.Digest})
+			g.forgetTags(k)
 		}
 		return t, nil
 	}), func(v any) tagged { return v.(tagged) }) //nolint:errcheck,forcetypeassert // what the function above returns
+	if err != nil {
+		return tagged{}, err
+	}
+	return g.outcome(t)
+}
+
+// lastTagged returns what the tag named when it was last asked for, however long
+// ago; nothing where it never was.
+func (g *Gate) lastTagged(ctx context.Context, rt route.Route) (tagged, error) {
+	if t, _ := g.tags.get(rt.Reference(), g.now(), forever); t.digest != "" {
+		return t, nil
+	}
+	d, at, _, err := g.opts.Records.Tag(ctx, rt.Name, rt.Tag)
+	return tagged{digest: d, at: at, saved: at}, err
+}
+
+// askTag asks the upstream what the tag names: a tag that is known by HEAD,
+// which costs no quota, and a new one for its manifest, which saves a round
+// trip since that is wanted next.
+func (g *Gate) askTag(ctx context.Context, up *upstream.Upstream, rt route.Route, known godigest.Digest) (ocispec.Descriptor, error) {
+	if known != "" {
+		return up.Resolve(ctx, rt.Repository, rt.Tag, known)
+	}
+	m, err := up.Manifest(ctx, rt.Repository, rt.Tag)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	desc := ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: int64(len(m.Bytes))}
+	k := key{rt.Name, m.Digest}
+	if _, ok := g.entries.get(k); ok {
+		return desc, nil
+	}
+	e, err := g.keep(ctx, k, m)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	g.entries.put(k, e, int64(len(e.bytes))+entryOverhead)
+	return desc, nil
 }
 
 // stale returns what the tag named when it was last asked for, if the upstream
@@ -184,8 +253,18 @@ type tagged struct {
 	digest  godigest.Digest
 	missing error // that the upstream has no such tag; then digest is ""
 	at      time.Time
-	stale   bool // the upstream failed since
+	saved   time.Time // of the last at that the records were told
+	stale   bool      // the upstream failed since
+
+	// Where the upstream names another digest than is served, see follow.
+	warning string          // header's value: digest is the one before
+	refused *policy.Verdict // digest is not served for the tag
+	rules   string          // what the two rest on; "" = nothing that changes
 }
+
+// confirmGrain is how often the records are told that a tag still names its
+// digest. A restart forgets what was confirmed since.
+const confirmGrain = 10 * time.Minute
 
 const (
 	maxTags     = 65536       // kept; past it all are dropped and asked again
@@ -229,7 +308,17 @@ func (g *Gate) forgetTags(k key) {
 // describe makes the part of the evidence that is not content. It notes the
 // tag under which the image was asked for. The caller holds e.mu.
 func (g *Gate) describe(ctx context.Context, rt route.Route, e *entry) (policy.Image, error) {
-	img, err := g.opts.Records.SeenImage(ctx, e.key.name, rt.Tag, e.key.digest, e.manifest.Descriptor.MediaType, g.now())
+	var (
+		img  records.Image
+		tags []string
+		err  error
+	)
+	if rt.Local {
+		img, tags, err = g.describeLocal(ctx, rt, e)
+	} else {
+		img, err = g.opts.Records.SeenImage(ctx, e.key.name, rt.Tag, e.key.digest, e.manifest.Descriptor.MediaType, g.now())
+		tags = img.Tags
+	}
 	if err != nil {
 		return policy.Image{}, fmt.Errorf("image %s: %w", e.key, err)
 	}
@@ -240,7 +329,7 @@ func (g *Gate) describe(ctx context.Context, rt route.Route, e *entry) (policy.I
 	}
 	return policy.Image{
 		Name: e.key.name, Upstream: rt.Upstream, Repository: rt.Repository, Digest: e.key.digest,
-		Parents: parents, Tags: img.Tags, MediaType: e.manifest.Descriptor.MediaType, Index: e.manifest.Index, URLs: e.manifest.URLs,
+		Parents: parents, Tags: tags, MediaType: e.manifest.Descriptor.MediaType, Index: e.manifest.Index, URLs: e.manifest.URLs,
 		FirstSeen: img.FirstSeen, AllowedSince: img.AllowedSince,
 	}, nil
 }

@@ -13,6 +13,8 @@ type metrics struct {
 	analyses        prometheus.Counter
 	analysisSeconds prometheus.Histogram
 	pulls           *prometheus.CounterVec
+	searches        prometheus.Counter
+	trusts          prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) metrics {
@@ -24,21 +26,35 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		}),
 		pulls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_pulls_total", Help: "Manifests asked for, by what was decided."}, []string{"decision"}),
 	}
-	reg.MustRegister(m.analyses, m.analysisSeconds, m.pulls)
+	m.searches = prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_signature_searches_total", Help: "Searches of repositories for the signatures of an image."})
+	m.trusts = prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_signature_judgements_total", Help: "Times that the signatures of an image were verified for a policy."})
+	reg.MustRegister(m.analyses, m.analysisSeconds, m.pulls, m.searches, m.trusts)
 	return m
 }
 
-// pullLog gathers pulls, so that a busy image costs the database one write in
-// a while and a pull none.
+// pullLog gathers pulls and confirmed tags, so that a busy image costs the
+// database one write in a while and a pull none.
 type pullLog struct {
-	mu sync.Mutex
-	m  map[key]pull
+	mu   sync.Mutex
+	m    map[pullKey]pull
+	tags map[tagKey]time.Time // when the upstream last said so
+}
+
+// tagKey says what a tag names.
+type tagKey struct {
+	key
+	tag string
+}
+
+// pullKey says who pulled what.
+type pullKey struct {
+	key
+	client string
 }
 
 type pull struct {
-	client string
-	at     time.Time
-	count  int64
+	at    time.Time
+	count int64
 }
 
 const flushEvery = 2 * time.Second
@@ -46,21 +62,33 @@ const flushEvery = 2 * time.Second
 func (p *pullLog) add(k key, client string, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.m[k] = pull{client, at, p.m[k].count + 1}
+	by := pullKey{k, client}
+	p.m[by] = pull{at, p.m[by].count + 1}
 }
 
-func (p *pullLog) take() map[key]pull {
+func (p *pullLog) confirm(k tagKey, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.m) == 0 {
-		return nil
-	}
-	m := p.m
-	p.m = make(map[key]pull)
-	return m
+	p.tags[k] = at
 }
 
-// flushPulls writes the gathered pulls until the gate ends.
+func (p *pullLog) take() (map[pullKey]pull, map[tagKey]time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m, tags := p.m, p.tags
+	if len(m) > 0 {
+		p.m = make(map[pullKey]pull)
+	}
+	if len(tags) > 0 {
+		p.tags = make(map[tagKey]time.Time)
+	}
+	return m, tags
+}
+
+// FlushPulls writes what was gathered of pulls into the records now.
+func (g *Gate) FlushPulls(ctx context.Context) { g.writePulls(ctx) }
+
+// flushPulls writes what was gathered until the gate ends.
 func (g *Gate) flushPulls() {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
@@ -78,9 +106,15 @@ func (g *Gate) flushPulls() {
 }
 
 func (g *Gate) writePulls(ctx context.Context) {
-	for k, p := range g.pulls.take() {
-		if err := g.opts.Records.Pulled(ctx, k.name, k.digest, p.client, p.at, p.count); err != nil {
+	pulls, tags := g.pulls.take()
+	for k, p := range pulls {
+		if err := g.opts.Records.Pulled(ctx, k.name, k.digest, k.client, p.at, p.count); err != nil {
 			g.opts.Log.Warn("pulls not recorded", zap.Stringer("image", k), zap.Int64("pulls", p.count), zap.Error(err))
+		}
+	}
+	for k, at := range tags {
+		if err := g.opts.Records.ConfirmTag(ctx, k.name, k.tag, k.digest, at); err != nil {
+			g.opts.Log.Warn("tag not confirmed in the records", zap.Stringer("image", k), zap.String("tag", k.tag), zap.Error(err))
 		}
 	}
 }

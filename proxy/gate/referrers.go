@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,8 +36,12 @@ type referrerList struct {
 func (g *Gate) Referrers(ctx context.Context, rt route.Route, artifactType string) ([]ocispec.Descriptor, error) {
 	k := key{rt.Name, rt.Digest}
 	all, ok := g.referrers.get(k, g.now())
-	if !ok {
-		var err error
+	var err error
+	if rt.Local {
+		if all, err = g.localReferrers(ctx, rt); err != nil {
+			return nil, err
+		}
+	} else if !ok {
 		if all, err = wait(ctx, g.manifests.DoChan("referrers "+k.String(), func() (any, error) { //nolint:contextcheck // many wait for it: it lives on the gate's context
 			ctx, cancel := context.WithTimeout(g.ctx, manifestTimeout)
 			defer cancel()
@@ -53,6 +58,11 @@ func (g *Gate) Referrers(ctx context.Context, rt route.Route, artifactType strin
 			return nil, err
 		}
 	}
+	own, err := g.SideReferrers(ctx, rt)
+	if err != nil {
+		return nil, err
+	}
+	all = append(slices.Clip(all), own...) // the list in memory stays as it is
 	if artifactType == "" {
 		return all, nil
 	}

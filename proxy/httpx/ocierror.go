@@ -26,6 +26,8 @@ type OCIError struct {
 	Message    string
 	Detail     any
 	RetryAfter time.Duration // rounded up to seconds; 0 = no header
+
+	challenge string // WWW-Authenticate; "" = no header
 }
 
 // Error returns the code and message.
@@ -70,6 +72,9 @@ func WriteOCIError(w http.ResponseWriter, r *http.Request, err error) {
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int((e.RetryAfter+time.Second-1)/time.Second)))
 	}
+	if e.challenge != "" {
+		h.Set("WWW-Authenticate", e.challenge)
+	}
 	w.WriteHeader(e.Status)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body)
@@ -87,6 +92,9 @@ func toOCI(err error) *OCIError {
 		content     *upstream.ContentError
 		download    *fetch.Error
 	)
+	if e := fromAuth(err); e != nil {
+		return e
+	}
 	switch {
 	case errors.As(err, &oci):
 		return oci
@@ -116,6 +124,9 @@ func toOCI(err error) *OCIError {
 		return &OCIError{Status: http.StatusBadRequest, Code: "DIGEST_INVALID", Message: err.Error()}
 	case errors.Is(err, route.ErrNotFound):
 		return &OCIError{Status: http.StatusNotFound, Code: codeUnsupported, Message: "no such path in the registry API"}
+	}
+	if e := fromPush(err); e != nil {
+		return e
 	}
 	return &OCIError{Status: http.StatusInternalServerError, Code: codeUnknown, Message: "internal error; the log has it under this request's X-Request-Id"}
 }
@@ -160,6 +171,6 @@ func denialDetail(v policy.Verdict) any {
 	return map[string]any{
 		"verdict": v.ID, "decision": v.Decision, "image": v.Image, "digest": v.Digest,
 		"reasons": reasons,
-		"waiver":  "an operator can grant an exception: a waiver in the policy file, with owner, reason and expiry",
+		"waiver":  "an operator can grant an exception with owner, reason and expiry: 'sluice waiver add' on the server, or waivers in the policy file",
 	}
 }

@@ -45,7 +45,7 @@ func (b *Block) Validate() error {
 			return fmt.Errorf("image %q: %w", b.Image, err)
 		}
 	case b.Package != "":
-		if _, err = parsePURL(b.Package); err != nil {
+		if _, err = ParsePURL(b.Package); err != nil {
 			return fmt.Errorf("package %q: %w", b.Package, err)
 		}
 	case strings.ContainsAny(b.Advisory, " \t\r\n"):
@@ -95,11 +95,11 @@ func (d *decision) blocks(b *Block, r *Reason) (cause string, ok bool) {
 			return l.DiffID == b.Layer
 		})
 	case b.Package != "":
-		pattern, err := parsePURL(b.Package)
+		pattern, err := ParsePURL(b.Package)
 		if err != nil {
 			return "", true
 		}
-		i := slices.IndexFunc(report.Packages, func(p analyzer.Package) bool { return pattern.match(p.PURL) })
+		i := slices.IndexFunc(report.Packages, func(p analyzer.Package) bool { return pattern.Match(p.PURL) })
 		if i < 0 {
 			return "", false
 		}

@@ -18,18 +18,37 @@ const (
 	RuleBlocklist         = "blocklist"          // an operator's entry
 	RuleAnalysisFailed    = "analysis-failed"    // there is no report
 	RuleAdvisoriesMissing = "advisories-missing" // there is a report, but nothing to match it with
+	RuleAdvisoriesStale   = "advisories-stale"   // they are older than advisories.maxAge, and advisories.whenStale does not leave it to the rules
 	RuleNotCovered        = "not-covered"        // no policy is for this image
 	RuleIndexURLs         = "index-urls"         // an index whose descriptors name external addresses
+	RuleUnsigned          = "unsigned"           // a policy's trust: nothing is signed
+	RuleTrustFailed       = "trust-failed"       // a policy's trust: what is signed does not count
+	RuleTrustError        = "trust-error"        // a policy's trust: the signatures could not be looked at
+	RuleTagMoved          = "tag-moved"          // a policy's tags: the tag names another digest than before
+	RuleTagRollback       = "tag-rollback"       // a policy's tags: the tag names an older digest than before
+	RuleBaseUnknown       = "base-unknown"       // a policy's base: no known image is below this one
+	RuleBaseUntrusted     = "base-untrusted"     // a policy's base: none that is trusted
+	RuleBaseTooOld        = "base-too-old"       // a policy's base: it was built too long ago
+	RuleDigestChain       = "digest-chain"       // the bytes are not what the index or the config promises
+	RuleWaived            = "waived"             // no rule fired on what a waiver or a VEX statement sets aside all the same
 )
 
-var builtIn = []string{RuleBlocklist, RuleAnalysisFailed, RuleAdvisoriesMissing, RuleNotCovered, RuleIndexURLs}
+// waivable are those that waivers may name: a policy's own demands, and layers
+// that are not the config's.
+var waivable = []string{RuleDigestChain, RuleUnsigned, RuleTrustFailed, RuleTagMoved, RuleTagRollback, RuleBaseUnknown, RuleBaseUntrusted, RuleBaseTooOld}
 
-// Decide judges e. The blocklist comes first, then the waivers, then the rules
-// of every policy that covers the image; the strictest outcome wins. Each piece
-// of evidence has one reason, that of the strictest rule that fired on it.
+var builtIn = []string{
+	RuleBlocklist, RuleAnalysisFailed, RuleAdvisoriesMissing, RuleAdvisoriesStale, RuleNotCovered, RuleIndexURLs, RuleUnsigned, RuleTrustFailed, RuleTrustError, RuleWaived,
+	RuleTagMoved, RuleTagRollback, RuleBaseUnknown, RuleBaseUntrusted, RuleBaseTooOld, RuleDigestChain,
+}
+
+// Decide judges e. The blocklist comes first, then the rules of every policy
+// that covers the image; the strictest outcome wins. Each piece of evidence has
+// one reason, that of the strictest rule that fired on it; where an exception
+// sets a stricter one aside, that is a second, waived reason.
 //
-// An index is judged by the blocklist's digests and images and by its own
-// descriptors' addresses only.
+// An index is judged by the blocklist's digests and images, by its own
+// descriptors' addresses and by the indexes that list it only.
 //
 // The verdict's ID depends on the image, the digest, the revisions of policy
 // and advisories, the decision and the reasons, not on e.Now: the same inputs
@@ -40,6 +59,9 @@ func (p *Policy) Decide(e *Evidence) Verdict {
 	d := decision{Evidence: e, policy: p}
 	d.blocklist()
 	covering := d.covering()
+	d.gatherWaivers()
+	d.trusts(covering)
+	d.chain()
 	switch {
 	case e.Image.Index:
 		if len(e.Image.URLs) > 0 {
@@ -55,6 +77,8 @@ func (p *Policy) Decide(e *Evidence) Verdict {
 		if e.unadvised() {
 			d.add(Reason{Rule: RuleAdvisoriesMissing, Action: e.Advisories.whenMissing(), Message: "there are no advisories yet to match the image's packages with"})
 		}
+		d.stale()
+		d.bases(covering)
 		d.rules(covering)
 	}
 	return d.verdict()
@@ -67,6 +91,19 @@ func (a Advisories) whenMissing() Decision {
 	return Pending
 }
 
+// stale reports advisories whose findings say too little because of their age.
+func (a Advisories) stale(now time.Time) bool {
+	return a.MaxAge > 0 && ageOf(a.Updated, now) > a.MaxAge
+}
+
+// turnStale is when they become so; zero without a limit or a known age.
+func (a Advisories) turnStale() time.Time {
+	if a.MaxAge <= 0 || a.Updated.IsZero() {
+		return time.Time{}
+	}
+	return a.Updated.Add(a.MaxAge + 1)
+}
+
 // decision is a verdict in the making.
 type decision struct {
 	*Evidence
@@ -74,13 +111,36 @@ type decision struct {
 	reasons []Reason
 	until   time.Time
 	waivers []waiver // in force for this image
+	trusted []TrustVerdict
 }
 
 // add keeps a reason. Its message holds names from the image, which end in
 // headers and on terminals.
 func (d *decision) add(r Reason) {
 	r.Message = printable(r.Message)
+	if d.Lenient && r.Policy != "" && r.Action == Deny {
+		r.Action = Annotate
+	}
 	d.reasons = append(d.reasons, r)
+}
+
+// stale applies advisories.whenStale. An image that was allowed before stays
+// pullable where a first pull has to wait: running workloads do not stop since
+// a feed does.
+func (d *decision) stale() {
+	a := d.Advisories
+	if a.WhenStale != Pending && a.WhenStale != Deny || d.unadvised() {
+		return
+	}
+	d.recheck(a.turnStale())
+	if a.stale(d.Now) {
+		action := a.WhenStale
+		if action == Pending && !d.Image.AllowedSince.IsZero() {
+			action = Annotate
+		}
+		d.add(Reason{Rule: RuleAdvisoriesStale, Action: action, Message: "the findings cannot be relied on: " +
+			sayUpdated(&subject{Evidence: d.Evidence}) + ", older than advisories.maxAge allows"})
+	}
 }
 
 // recheck asks for a new verdict at t, if that is still to come.
@@ -107,29 +167,17 @@ func (s *ruleset) covers(i *Image) bool {
 
 // rules applies the rules of the covering policies.
 func (d *decision) rules(covering []*ruleset) {
-	d.gatherWaivers()
 	report := d.Report
 	if !d.unadvised() {
 		for i := range report.Findings {
-			f := &report.Findings[i]
-			s := &subject{Evidence: d.Evidence, finding: f}
-			if r, ok := d.strictest(covering, forFinding, s); ok {
-				d.waive(&r, f.Advisory, f.Aliases, f.Package.PURL)
-				d.add(r)
-			}
+			d.strictest(covering, forFinding, &subject{Evidence: d.Evidence, finding: &report.Findings[i]})
 		}
 		for i := range report.Undecided {
-			u := &report.Undecided[i]
-			if r, ok := d.strictest(covering, forUndecided, &subject{Evidence: d.Evidence, undecided: u}); ok {
-				d.waive(&r, u.Advisory, nil, u.Package.PURL)
-				d.add(r)
-			}
+			d.strictest(covering, forUndecided, &subject{Evidence: d.Evidence, undecided: &report.Undecided[i]})
 		}
 	}
 	for i := range report.Secrets {
-		if r, ok := d.strictest(covering, forSecret, &subject{Evidence: d.Evidence, secret: &report.Secrets[i]}); ok {
-			d.add(r)
-		}
+		d.strictest(covering, forSecret, &subject{Evidence: d.Evidence, secret: &report.Secrets[i]})
 	}
 	image := &subject{Evidence: d.Evidence}
 	for _, set := range covering { // each rule tells of something else
@@ -144,23 +192,41 @@ func (d *decision) rules(covering []*ruleset) {
 	}
 }
 
-// strictest applies every rule for k to s and returns the reason of the one
-// that weighs most.
-func (d *decision) strictest(covering []*ruleset, k kind, s *subject) (Reason, bool) {
-	var best Reason
-	found := false
+// strictest applies every rule for k to s and adds the reason of the one that
+// weighs most, and of those that are waived the one that would outweigh it.
+func (d *decision) strictest(covering []*ruleset, k kind, s *subject) {
+	var counting, waived *Reason
 	for _, set := range covering {
 		for _, rule := range set.rules {
-			if rule.kind != k || found && best.Action == Deny {
+			if rule.kind != k || counting != nil && counting.Action == Deny {
 				continue // nothing outdoes a deny without grace
 			}
 			r, ok := d.apply(set, rule, s)
-			if ok && (!found || compareActions(r, best) < 0) {
-				best, found = r, true
+			if !ok {
+				continue
+			}
+			best := &counting
+			if r.Waived != "" {
+				best = &waived
+			}
+			if *best == nil || compareActions(r, **best) < 0 {
+				*best = &r
 			}
 		}
 	}
-	return best, found
+	if counting == nil && waived == nil { // a report tells of every exception, also where none was needed
+		r := Reason{Rule: RuleWaived, Action: Allow}
+		r.Message = describe(&r, s)
+		if d.waive(&r, s); r.Waived != "" {
+			waived = &r
+		}
+	}
+	if counting != nil {
+		d.add(*counting)
+	}
+	if waived != nil && (counting == nil || compareActions(*waived, *counting) < 0) {
+		d.add(*waived)
+	}
 }
 
 // apply evaluates rule on s. A condition that fails denies.
@@ -173,7 +239,7 @@ func (d *decision) apply(set *ruleset, rule *rule, s *subject) (Reason, bool) {
 		r.Action = Deny
 		r.Message = "rule " + rule.id + " failed: " + err.Error()
 		describe(&r, s)
-		return r, true
+		return r, true // never waived: it says nothing of the evidence
 	case !holds:
 		return Reason{}, false
 	}
@@ -186,6 +252,7 @@ func (d *decision) apply(set *ruleset, rule *rule, s *subject) (Reason, bool) {
 		r.Message = rule.message + " (" + cause + ")"
 	}
 	d.grace(&r, rule, s)
+	d.waive(&r, s)
 	return r, true
 }
 
@@ -241,7 +308,7 @@ func (d *decision) verdict() Verdict {
 	slices.SortFunc(d.reasons, compareReasons)
 	v := Verdict{
 		Decision: outcome, Image: d.Image.Name, Digest: d.Image.Digest, Tags: d.Image.Tags, Reasons: d.reasons,
-		Policy: d.policy.revision, Advisories: d.Advisories.Revision, At: d.Now, Until: d.until,
+		Trust: d.trusted, Policy: d.policy.revision, Advisories: d.Advisories.Revision, At: d.Now, Until: d.until,
 	}
 	if d.Report != nil {
 		v.Advisories = d.Report.Advisories // what its findings rest on

@@ -8,9 +8,9 @@
 //	file ──Parse──▶ Policy (conditions compiled and type-checked, globs checked)
 //	Policy + Evidence ──Decide──▶ Verdict (decision, reasons, when to ask again)
 //
-// Decide looks at the blocklist first, then at the waivers, then at the rules
-// of every policy that covers the image; the strictest outcome wins: deny,
-// pending, annotate, allow.
+// Decide looks at the blocklist first, then at the rules of every policy that
+// covers the image, and at the VEX statements and waivers that set aside what
+// rules found; the strictest outcome wins: deny, pending, annotate, allow.
 //
 // A rule is a CEL condition (https://cel.dev) over one kind of evidence, named
 // by its "for": a finding, a secret, an undecided advisory, or the image. The
@@ -22,5 +22,8 @@
 //     pending unless the operator chose otherwise.
 //   - Parse reports every problem of a file, with line and column, and gives no
 //     Policy if there is one. No key is ever ignored.
-//   - A waived reason stays in the Verdict, marked; it only does not count.
+//   - A waived reason stays in the Verdict, marked, with its waiver or VEX
+//     statement; it only does not count. Built-in rules cannot be waived.
+//   - An attached VEX document counts only if an issuer whom the policy trusts
+//     has signed it.
 package policy

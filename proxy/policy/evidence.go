@@ -22,7 +22,32 @@ type Evidence struct {
 	Advisories Advisories
 	Blocks     []Block  // in force and expired ones; Decide looks at Expires
 	Waivers    []Waiver // beside those of the policy file
+	// VEX are the statements of documents that are attached to the image. Those
+	// of the operator's own documents stand in the Report.
+	VEX []AttachedVEX
+	// Trust is what the policies' demands on signatures come to, for each of
+	// Policy.Trusts. A covering policy whose result is missing makes an error.
+	Trust []TrustResult
+	// NoRegistry says that the image is in a file or folder: nobody could have
+	// attached a signature there.
+	NoRegistry bool
 	Now        time.Time
+
+	// Lenient makes the rules' denials annotations, for a repository whose owner
+	// wants to be told only. The blocklist, and what could not be analysed, still
+	// deny.
+	Lenient bool
+}
+
+// AttachedVEX is what a VEX document that is attached to the image (an OCI
+// referrer) says of one finding.
+type AttachedVEX struct {
+	Advisory  string // of the finding
+	PURL      string // of its package
+	Statement analyzer.VEXStatement
+	// Trusted says that an issuer whom the policy trusts has signed the document.
+	// Without it nothing is obeyed: anyone can attach a document.
+	Trusted bool
 }
 
 // report returns the analysis, an empty one for an index.
@@ -48,6 +73,12 @@ type Image struct {
 	// descriptors only; its children are judged when they are pulled.
 	Index bool
 	URLs  []string // descriptors' external addresses, of an index too
+	// ChainBroken says how the manifest differs from what an index that lists it
+	// says of it; "" = it does not.
+	ChainBroken string
+	// Evidential marks a manifest that holds nothing but signatures, attestations
+	// and reports (signing.Evidential). It need not be signed.
+	Evidential bool
 	// Parents are the indexes that are known to hold the digest here. Blocking
 	// one of them blocks it, too.
 	Parents []godigest.Digest
@@ -75,4 +106,9 @@ type Advisories struct {
 	Revision string
 	Updated  time.Time
 	MaxAge   time.Duration // advisories.maxAge of the configuration; 0 = none
+	// WhenStale is what advisories older than MaxAge, or of an unknown age, lead
+	// to beside the rules (advisories.whenStale): Pending, which only annotates an
+	// image that was allowed before, or Deny. Every other value leaves it to the
+	// rules.
+	WhenStale Decision
 }

@@ -127,12 +127,12 @@ func variablesOf(k kind) []string {
 }
 
 func newVocabulary() *vocabulary {
-	analysis := analysisObject()
+	analysis, hardening, base := analysisObject(), hardeningObject(), baseObject()
 	v := &vocabulary{
-		objects: map[string]*object{analysis.name: analysis},
+		objects: map[string]*object{analysis.name: analysis, hardening.name: hardening, base.name: base},
 		variables: map[string]*object{
 			"finding": findingObject(), "secret": secretObject(), "undecided": undecidedObject(),
-			"image": imageObject(analysis), "advisories": advisoriesObject(),
+			"image": imageObject(analysis, hardening, base), "advisories": advisoriesObject(),
 		},
 	}
 	for _, o := range v.variables {
@@ -148,8 +148,11 @@ func findingObject() *object {
 		text("class", func(s *subject) string { return string(s.finding.Class) }),
 		number("severity", func(s *subject) int64 { return int64(s.finding.Severity) }),
 		&field{name: "score", typ: cel.DoubleType, get: func(s *subject) any { return s.finding.Score }},
+		text("ratedBy", func(s *subject) string { return s.finding.RatedBy }), // "" = nobody rated it
 		truth("kev", func(s *subject) bool { return s.finding.KEV }),
+		&field{name: "epss", typ: cel.DoubleType, get: func(s *subject) any { return epss(s.finding) }},
 		text("fixed", func(s *subject) string { return s.finding.Fixed }),
+		text("vex", func(s *subject) string { return vexStatus(s) }), // "" = nobody said anything
 		&field{name: "published", typ: cel.TimestampType, get: func(s *subject) any { return s.finding.Published }},
 		age("age", func(s *subject) time.Time { return s.finding.Published }, nil),
 		text("source", func(s *subject) string { return s.finding.Source }),
@@ -163,6 +166,21 @@ func findingObject() *object {
 	)
 }
 
+// epss is the probability of exploitation, -1 where it is not known.
+func epss(f *analyzer.Finding) float64 {
+	if f.EPSS == nil {
+		return -1
+	}
+	return *f.EPSS
+}
+
+func vexStatus(s *subject) string {
+	if v := s.statement(s.finding.VEX, s.finding.Advisory, &s.finding.Package); v != nil {
+		return string(v.Status)
+	}
+	return ""
+}
+
 func secretObject() *object {
 	return newObject("sluice.Secret",
 		text("kind", func(s *subject) string { return s.secret.Kind }),
@@ -170,6 +188,8 @@ func secretObject() *object {
 		text("path", func(s *subject) string { return s.secret.Path }),
 		truth("deleted", func(s *subject) bool { return s.secret.Deleted }),
 		text("layer", func(s *subject) string { return s.secret.Layer.String() }),
+		text("owner", func(s *subject) string { return s.secret.Owner }), // "" = no distribution package's file
+		expiredField(),
 	)
 }
 
@@ -186,7 +206,7 @@ func undecidedObject() *object {
 	)
 }
 
-func imageObject(analysis *object) *object {
+func imageObject(analysis, hardening, base *object) *object {
 	return newObject("sluice.Image",
 		text("name", func(s *subject) string { return s.Image.Name }),
 		text("upstream", func(s *subject) string { return s.Image.Upstream }),
@@ -194,9 +214,11 @@ func imageObject(analysis *object) *object {
 		text("digest", func(s *subject) string { return s.Image.Digest.String() }),
 		list("tags", func(s *subject) []string { return s.Image.Tags }),
 		text("artifactType", func(s *subject) string { return s.report().ArtifactType }).saying(sayArtifact), // "" for a container image
+		text("sbom", func(s *subject) string { return s.report().SBOM }).saying(saySBOM),                     // format of the document that the packages are from; "" = files were looked at
 		text("user", func(s *subject) string { return s.report().User }).saying(sayUser),
 		text("os", func(s *subject) string { return s.report().OS.ID }),
 		text("osVersion", func(s *subject) string { return s.report().OS.VersionID }),
+		endOfLifeField(),
 		text("platform", func(s *subject) string { return s.report().Platform }),
 		&field{name: "created", typ: cel.TimestampType, get: func(s *subject) any { return s.report().Created }},
 		age("age", func(s *subject) time.Time { return s.report().Created }, func(s *subject) string { return "built " + day(s.report().Created) }),
@@ -207,8 +229,20 @@ func imageObject(analysis *object) *object {
 		list("setuid", func(s *subject) []string { return s.report().Setuid }),
 		list("urls", externalURLs).saying(sayURLs),
 		truth("digestChainBroken", func(s *subject) bool { return s.report().DiffIDBroken != "" }).saying(sayChain),
+		number("wasted", func(s *subject) int64 { return s.report().Hardening.Wasted }), // bytes that later layers delete or replace
 		&field{name: "analysis", typ: analysis.typ, get: func(s *subject) any { return &value{analysis, s} }},
+		&field{name: "hardening", typ: hardening.typ, get: func(s *subject) any { return &value{hardening, s} }},
+		&field{name: "base", typ: base.typ, get: func(s *subject) any { return &value{base, s} }},
 	)
+}
+
+// endOfLifeField is true once the distribution gives no more security updates
+// to everyone; false where the day is not known.
+func endOfLifeField() *field {
+	end := func(s *subject) time.Time { return s.report().OS.EndOfLife }
+	f := truth("endOfLife", func(s *subject) bool { return !end(s).IsZero() && !s.Now.Before(end(s)) }).saying(sayEndOfLife)
+	f.turn = end
+	return f
 }
 
 func analysisObject() *object {
@@ -226,14 +260,9 @@ func analysisObject() *object {
 
 func advisoriesObject() *object {
 	stale := truth("stale", func(s *subject) bool { // older than advisories.maxAge of the configuration
-		return s.Advisories.MaxAge > 0 && ageOf(s.Advisories.Updated, s.Now) > s.Advisories.MaxAge
+		return s.Advisories.stale(s.Now)
 	}).saying(sayUpdated)
-	stale.turn = func(s *subject) time.Time {
-		if s.Advisories.MaxAge <= 0 || s.Advisories.Updated.IsZero() {
-			return time.Time{}
-		}
-		return s.Advisories.Updated.Add(s.Advisories.MaxAge + 1)
-	}
+	stale.turn = func(s *subject) time.Time { return s.Advisories.turnStale() }
 	return newObject("sluice.Advisories",
 		age("age", func(s *subject) time.Time { return s.Advisories.Updated }, sayUpdated),
 		truth("missing", (*subject).unadvised),

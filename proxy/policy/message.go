@@ -38,6 +38,9 @@ func sayFinding(f *analyzer.Finding) string {
 	case f.Class != analyzer.ClassMalware:
 		b.WriteString("; no fixed version is known")
 	}
+	if f.VEX != nil && !f.VEX.Suppresses() {
+		b.WriteString("; " + sayVEX(f.VEX))
+	}
 	return b.String()
 }
 
@@ -87,6 +90,9 @@ func saySecret(s *analyzer.Secret) string {
 	if s.Line > 1 {
 		text += ":" + strconv.Itoa(s.Line)
 	}
+	if !s.NotAfter.IsZero() {
+		text += ", valid until " + day(s.NotAfter)
+	}
 	if s.Deleted {
 		text += " (deleted by a later layer, still readable in layer " + s.Layer.String() + ")"
 	}
@@ -102,7 +108,7 @@ func sayImage(c *condition, s *subject) string {
 		switch value := f.get(s); {
 		case f.say != nil:
 			part = f.say(s)
-		case f.typ.TypeName() == "sluice.Analysis":
+		case f.typ.TypeName() == "sluice.Analysis", f.typ.TypeName() == "sluice.Hardening", f.typ.TypeName() == "sluice.Base":
 			continue // its fields follow
 		default:
 			part = f.name + " is " + show(value)
@@ -144,11 +150,30 @@ func some(list []string) string {
 	return strings.Join(list, ", ")
 }
 
+func saySBOM(s *subject) string {
+	if s.report().SBOM == "" {
+		return "its files were looked at"
+	}
+	return "only an SBOM is known (" + s.report().SBOM + "), files were not looked at"
+}
+
 func sayArtifact(s *subject) string {
 	if s.report().ArtifactType == "" {
 		return ""
 	}
 	return "an artifact of type " + strconv.Quote(s.report().ArtifactType) + ", whose content was not looked into"
+}
+
+func sayEndOfLife(s *subject) string {
+	rel := s.report().OS
+	name := strings.TrimSpace(rel.ID + " " + rel.VersionID)
+	switch {
+	case rel.EndOfLife.IsZero():
+		return ""
+	case s.Now.Before(rel.EndOfLife):
+		return name + " gets security updates until " + day(rel.EndOfLife)
+	}
+	return name + " has had no security updates since " + day(rel.EndOfLife)
 }
 
 func sayUser(s *subject) string {
@@ -215,7 +240,28 @@ func sayBlock(b *Block, cause string) string {
 
 // sayWaiver is `web-team: not reachable (until 2027-01-31)`.
 func sayWaiver(w *Waiver) string {
-	return fmt.Sprintf("%s: %s (until %s)", w.Owner, w.Reason, day(w.Expires))
+	text := w.Owner + ": " + w.Reason
+	if w.Expires.Before(Forever) {
+		text += " (until " + day(w.Expires) + ")"
+	}
+	return printable(text)
+}
+
+// sayVEX is `not affected by word of Acme: vulnerable code not in execute path
+// (VEX acme.json: statements[3])`.
+func sayVEX(s *analyzer.VEXStatement) string {
+	text := strings.ReplaceAll(string(s.Status), "_", " ") + " by word of " + s.Author
+	why := s.Impact
+	if s.Justification != "" {
+		why = strings.ReplaceAll(s.Justification, "_", " ")
+	}
+	if s.Status == analyzer.VEXAffected {
+		why = s.Action
+	}
+	if why != "" {
+		text += ": " + oneLine(why)
+	}
+	return printable(text + " (VEX " + s.Source + ")")
 }
 
 // day writes a time as the date alone where it stands for a whole day, its

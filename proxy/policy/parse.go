@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sluiceproxy/sluice/signing"
 )
 
 // maxFile is the longest policy file in bytes.
@@ -28,8 +30,14 @@ var identifier = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`)
 //	  - name, images [globs], exclude [globs], rules, messages {rule: text}
 //	    rules: id, for (finding, secret, undecided, image), when (CEL), action
 //	    (annotate, pending, deny), grace (of a finding's deny)
+//	    trust: see signing.ParseTrust, with action (annotate, pending, deny) and
+//	    onError (pending, deny)
+//	    tags: onMove (alert, hold, deny), holdFor, onRollback (alert, hold, deny)
+//	    base: required, trusted [globs], maxAge, action (annotate, deny)
+//	keys, roots, stores, locks: what trust names, see signing.ParseMaterials
 //	waivers:
-//	  - advisory, package (purl), images [globs], owner, reason, expires
+//	  - advisory, package (purl), rule, secret, path (glob), images [globs],
+//	    owner, reason, expires
 func Parse(name string, data []byte) (*Policy, error) {
 	r := &reader{file: name, lines: strings.Split(string(data), "\n")}
 	root := r.document(data)
@@ -40,18 +48,23 @@ func Parse(name string, data []byte) (*Policy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("policy %s: %w", name, err)
 	}
-	sum := sha256.Sum256(data)
-	p := &Policy{text: bytes.Clone(data), revision: "p-" + hex.EncodeToString(sum[:])[:12]}
-	top := r.mapping(root, "the policy file", "version", "policies", "waivers")
+	p := &Policy{name: name, text: bytes.Clone(data), revision: revisionOf(data), files: map[string]pos{}}
+	top := r.mapping(root, "the policy file", "version", "policies", "waivers", "keys", "roots", "stores", "locks")
 	r.require(root, "the policy file", top, "version", "policies")
 	if n := top["version"]; n != nil {
 		if v := r.text(n, "version"); v != "" && v != "1" {
 			r.problem(n, "1", "version %s is not known to this program", clip(v))
 		}
 	}
+	material, problems := signing.ParseMaterials(top["keys"], top["roots"], top["stores"], top["locks"])
+	r.add(problems)
+	p.lockFiles = material.Locks()
+	for _, k := range []string{"keys", "roots", "stores", "locks"} {
+		places(top[k], p.files)
+	}
 	lines := map[string]int{} // of the policies' names
 	for _, n := range r.sequence(top["policies"], "policies") {
-		s := r.policy(n, c)
+		s := r.policy(n, c, material)
 		if first, ok := lines[s.name]; ok && s.name != "" {
 			r.problem(n, "", "policy %q is there twice, first in line %d", s.name, first)
 		}
@@ -62,7 +75,7 @@ func Parse(name string, data []byte) (*Policy, error) {
 		r.problem(n, "", "policies is empty: no image would be covered")
 	}
 	for _, n := range r.sequence(top["waivers"], "waivers") {
-		if w, ok := r.waiver(n); ok {
+		if w, ok := r.waiver(n, p); ok {
 			p.waivers = append(p.waivers, w)
 		}
 	}
@@ -70,6 +83,16 @@ func Parse(name string, data []byte) (*Policy, error) {
 		return nil, r.problems.sorted()
 	}
 	return p, nil
+}
+
+// revisionOf names a file's text with what else the policy rests on.
+func revisionOf(text []byte, more ...string) string {
+	h := sha256.New()
+	h.Write(text) // a hash never returns an error
+	for _, m := range more {
+		h.Write([]byte("\x00" + m))
+	}
+	return "p-" + hex.EncodeToString(h.Sum(nil))[:12]
 }
 
 var yamlLine = regexp.MustCompile(`line (\d+): `)
@@ -113,9 +136,9 @@ func (r *reader) syntax(err error) {
 }
 
 // policy reads one element of policies.
-func (r *reader) policy(n *yaml.Node, c *compiler) *ruleset {
+func (r *reader) policy(n *yaml.Node, c *compiler, material *signing.Materials) *ruleset {
 	const what = "a policy"
-	m := r.mapping(n, what, "name", "images", "exclude", "rules", "messages", "trust")
+	m := r.mapping(n, what, "name", "images", "exclude", "rules", "messages", "trust", "tags", "base")
 	r.require(n, what, m, "name", "images")
 	s := &ruleset{
 		name:    r.identifier(m["name"], "a policy's name"),
@@ -125,10 +148,11 @@ func (r *reader) policy(n *yaml.Node, c *compiler) *ruleset {
 	if images := m["images"]; images != nil && len(resolve(images).Content) == 0 {
 		r.problem(images, `["**"]`, "images is empty: the policy would cover none")
 	}
-	if trust := m["trust"]; trust != nil {
-		r.problem(trust, "", "trust is not supported yet: signatures are not verified, so a policy cannot require them")
+	if s.trust = r.trust(m["trust"], s.name, material); s.trust != nil {
+		s.trust.set = s
 	}
-	if m != nil && m["rules"] == nil && m["trust"] == nil {
+	s.tags, s.base = r.tags(m["tags"]), r.base(m["base"])
+	if m != nil && m["rules"] == nil && m["trust"] == nil && m["tags"] == nil && m["base"] == nil {
 		r.problem(n, "rules: []", "the policy has no rules: whatever it covers would be allowed; if that is meant, say so")
 	}
 	for _, e := range r.sequence(m["rules"], "rules") {
@@ -226,18 +250,21 @@ func (r *reader) identifier(n *yaml.Node, what string) string {
 	return s
 }
 
-// waiver reads one element of waivers.
-func (r *reader) waiver(n *yaml.Node) (waiver, bool) {
+// waiver reads one element of waivers, of the policies in p.
+func (r *reader) waiver(n *yaml.Node, p *Policy) (waiver, bool) {
 	const what = "a waiver"
 	before := len(r.problems)
-	m := r.mapping(n, what, "advisory", "images", "package", "owner", "reason", "expires")
+	m := r.mapping(n, what, "advisory", "images", "package", "rule", "secret", "path", "owner", "reason", "expires")
 	r.require(n, what, m, "owner", "reason", "expires")
-	if m != nil && m["advisory"] == nil && m["package"] == nil {
-		r.problem(n, "", "a waiver needs an advisory, a package, or both")
+	if m != nil && m["advisory"] == nil && m["package"] == nil && m["rule"] == nil && m["secret"] == nil {
+		r.problem(n, "", "a waiver needs at least one of advisory, package, rule and secret")
 	}
 	w := Waiver{
 		Advisory: r.text(m["advisory"], "advisory"),
 		Package:  r.text(m["package"], "package"),
+		Rule:     r.text(m["rule"], "rule"),
+		Secret:   r.text(m["secret"], "secret"),
+		Path:     r.text(m["path"], "path"),
 		Owner:    oneLine(r.text(m["owner"], "owner")),
 		Reason:   oneLine(r.text(m["reason"], "reason")),
 		Expires:  r.expiry(m["expires"], "expires"),
@@ -249,9 +276,12 @@ func (r *reader) waiver(n *yaml.Node) (waiver, bool) {
 		r.problem(images, "", "images is empty: leave it out to mean every image")
 	}
 	if w.Package != "" {
-		if _, err := parsePURL(w.Package); err != nil {
+		if _, err := ParsePURL(w.Package); err != nil {
 			r.problem(m["package"], "", "package %q: %s", clip(w.Package), err)
 		}
+	}
+	if rules := p.ruleIDs(); w.Rule != "" && !slices.Contains(rules, w.Rule) && !slices.Contains(builtIn, w.Rule) {
+		r.problem(m["rule"], nearest(w.Rule, rules), "no policy has a rule %q", clip(w.Rule))
 	}
 	if len(r.problems) > before {
 		return waiver{}, false
@@ -262,6 +292,17 @@ func (r *reader) waiver(n *yaml.Node) (waiver, bool) {
 		return waiver{}, false
 	}
 	return c, true
+}
+
+// ruleIDs are the ids of all rules.
+func (p *Policy) ruleIDs() []string {
+	var ids []string
+	for _, s := range p.sets {
+		for _, rule := range s.rules {
+			ids = append(ids, rule.id)
+		}
+	}
+	return ids
 }
 
 // oneLine replaces line breaks and other white space by single spaces: reasons

@@ -4,6 +4,8 @@ import (
 	_ "embed"
 	"fmt"
 	"time"
+
+	"github.com/sluiceproxy/sluice/signing"
 )
 
 //go:embed default.yaml
@@ -13,10 +15,15 @@ var defaultText []byte
 // used by many goroutines at once. Parse and Default make one; the zero Policy
 // covers no image, so it denies all of them.
 type Policy struct {
+	name     string // of the file, for problems
 	text     []byte
 	revision string
 	sets     []*ruleset
 	waivers  []waiver
+	files    map[string]pos // where the trust material names its files
+
+	lockFiles []signing.Lock
+	locks     signing.Locks // nil before Bind
 }
 
 // ruleset is one of the file's policies.
@@ -24,6 +31,9 @@ type ruleset struct {
 	name            string
 	images, exclude []Glob
 	rules           []*rule
+	trust           *Trust // nil = signatures do not matter
+	tags            *tagRule
+	base            *baseRule
 }
 
 // rule is one condition and what follows from it.
@@ -47,11 +57,20 @@ func Default() *Policy {
 }
 
 // Revision names the content: "p-" and the first 12 hexadecimal digits of the
-// text's sha256.
+// text's sha256, to which Bind adds the files that trust rests on.
 func (p *Policy) Revision() string { return p.revision }
 
 // Text returns the file as it was parsed. The caller must not change it.
 func (p *Policy) Text() []byte { return p.text }
+
+// Waivers returns those of the file, in its order.
+func (p *Policy) Waivers() []Waiver {
+	out := make([]Waiver, len(p.waivers))
+	for i := range p.waivers {
+		out[i] = p.waivers[i].Waiver
+	}
+	return out
+}
 
 // String is the revision with the number of rules and waivers, for a log.
 func (p *Policy) String() string {

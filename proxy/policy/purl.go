@@ -8,40 +8,51 @@ import (
 	"github.com/package-url/packageurl-go"
 )
 
-// purlPattern names packages by a purl (https://github.com/package-url/purl-spec):
-// without a version every version, without qualifiers every qualifier.
-type purlPattern struct {
+// PURL names packages by a purl (https://github.com/package-url/purl-spec):
+// without a version every version, without qualifiers every qualifier. The zero
+// PURL matches nothing.
+type PURL struct {
 	base       string // pkg:type/namespace/name, unescaped
 	version    string
 	qualifiers map[string]string
 }
 
-// parsePURL reads a pattern; it must be a whole purl with a type and a name.
-func parsePURL(s string) (purlPattern, error) {
+// ParsePURL reads a pattern; it must be a whole purl with a type and a name. Its
+// error does not repeat the pattern.
+func ParsePURL(s string) (PURL, error) {
 	if !strings.HasPrefix(s, "pkg:") {
-		return purlPattern{}, fmt.Errorf("a package is named by its purl, such as pkg:npm/lodash")
+		return PURL{}, fmt.Errorf("a package is named by its purl, such as pkg:npm/lodash")
 	}
 	p, err := packageurl.FromString(s)
 	if err != nil {
-		return purlPattern{}, fmt.Errorf("not a purl: %w", err)
+		return PURL{}, fmt.Errorf("not a purl: %w", err)
 	}
 	base := "pkg:" + p.Type + "/"
 	if p.Namespace != "" {
 		base += p.Namespace + "/"
 	}
-	return purlPattern{base: base + p.Name, version: p.Version, qualifiers: p.Qualifiers.Map()}, nil
+	return PURL{base: base + p.Name, version: p.Version, qualifiers: p.Qualifiers.Map()}, nil
 }
 
-// match reports whether purl, in its canonical form, names such a package.
-func (p purlPattern) match(purl string) bool {
+// Base is the purl without version and qualifiers, unescaped.
+func (p PURL) Base() string { return p.base }
+
+// SplitPURL returns the base of a purl in its canonical form, as PURL.Base has
+// it, and its version and qualifiers as they stand.
+func SplitPURL(purl string) (base, version, query string) {
 	purl, _, _ = strings.Cut(purl, "#")
-	purl, query, _ := strings.Cut(purl, "?")
-	base, version := purl, ""
+	purl, query, _ = strings.Cut(purl, "?")
 	// A canonical purl has no other @: a namespace's is written %40.
 	if i := strings.LastIndexByte(purl, '@'); i > strings.LastIndexByte(purl, '/') {
-		base, version = purl[:i], purl[i+1:]
+		return unescape(purl[:i]), purl[i+1:], query
 	}
-	if unescape(base) != p.base || p.version != "" && unescape(version) != p.version {
+	return unescape(purl), "", query
+}
+
+// Match reports whether purl, in its canonical form, names such a package.
+func (p PURL) Match(purl string) bool {
+	base, version, query := SplitPURL(purl)
+	if p.base == "" || base != p.base || p.version != "" && unescape(version) != p.version {
 		return false
 	}
 	if len(p.qualifiers) == 0 {

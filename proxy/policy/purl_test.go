@@ -28,17 +28,17 @@ func TestPURL(t *testing.T) {
 		{"pkg:pypi/Foo_Bar", "pkg:pypi/foo-bar@1", true}, // names are normalised
 		{"pkg:golang/github.com/acme/x", "pkg:golang/github.com/acme/x@v1.2.3#sub/dir", true},
 	} {
-		p, err := parsePURL(tt.pattern)
+		p, err := ParsePURL(tt.pattern)
 		if err != nil {
 			t.Errorf("%s: %v", tt.pattern, err)
 			continue
 		}
-		if got := p.match(tt.purl); got != tt.want {
+		if got := p.Match(tt.purl); got != tt.want {
 			t.Errorf("%s matches %s: %v", tt.pattern, tt.purl, got)
 		}
 	}
 	for _, bad := range []string{"", "lodash", "pkg:", "pkg:npm", "pkg:npm/", "npm/lodash"} {
-		if p, err := parsePURL(bad); err == nil {
+		if p, err := ParsePURL(bad); err == nil {
 			t.Errorf("%q is taken for %+v", bad, p)
 		}
 	}
@@ -50,7 +50,7 @@ func FuzzPURL(f *testing.F) {
 	f.Add("pkg:deb/debian/zlib1g@1:1.2.13?arch=amd64")
 	f.Add("pkg:golang/github.com/acme/x@v1#sub")
 	f.Fuzz(func(t *testing.T, s string) {
-		pattern, err := parsePURL(s)
+		pattern, err := ParsePURL(s)
 		if err != nil {
 			return
 		}
@@ -59,7 +59,7 @@ func FuzzPURL(f *testing.F) {
 			t.Fatal(err)
 		}
 		canonical := p.ToString()
-		if !pattern.match(canonical) {
+		if !pattern.Match(canonical) {
 			t.Errorf("%q does not match its own canonical form %q: %+v", s, canonical, pattern)
 		}
 	})

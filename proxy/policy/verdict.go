@@ -5,6 +5,8 @@ import (
 	"time"
 
 	godigest "github.com/opencontainers/go-digest"
+
+	"github.com/sluiceproxy/sluice/analyzer"
 )
 
 // Decision is the outcome of judging an image. The zero value is Undecided,
@@ -63,8 +65,14 @@ type Reason struct {
 	Fixed    string   `json:"fixed,omitempty"`
 	Path     string   `json:"path,omitempty"`
 	Layer    string   `json:"layer,omitempty"`
-	Block    string   `json:"block,omitempty"`  // id of the blocklist entry
-	Waived   string   `json:"waived,omitempty"` // the waiver that set it aside: owner, reason, expiry; such a reason does not count
+	Block    string   `json:"block,omitempty"` // id of the blocklist entry
+	// Waived says who set the reason aside, why and until when; such a reason
+	// does not count. Either Waiver or VEX has the whole story.
+	Waived string  `json:"waived,omitempty"`
+	Waiver *Waiver `json:"waiver,omitempty"`
+	// VEX is what a trusted VEX document says of the finding. It sets the reason
+	// aside if it suppresses it.
+	VEX *analyzer.VEXStatement `json:"vex,omitempty"`
 	// GraceUntil is set on a reason that will deny from then on; until then it annotates.
 	GraceUntil time.Time `json:"graceUntil,omitzero"`
 }
@@ -77,6 +85,7 @@ type Verdict struct {
 	Digest     godigest.Digest `json:"digest"`
 	Tags       []string        `json:"tags,omitempty"`
 	Reasons    []Reason        `json:"reasons,omitempty"` // the strictest first, then by severity
+	Trust      []TrustVerdict  `json:"trust,omitempty"`   // of each covering policy that demands signatures
 	Policy     string          `json:"policy"`            // revision of the policy
 	Advisories string          `json:"advisories"`        // revision of the advisories
 	At         time.Time       `json:"at"`
@@ -108,23 +117,15 @@ type Block struct {
 	Expires  time.Time       `json:"expires,omitzero"` // zero = never
 }
 
-// Waiver sets findings aside: advisory × image × package, owned and expiring.
-type Waiver struct {
-	ID       string    `json:"id,omitempty" yaml:"-"`
-	Advisory string    `json:"advisory,omitempty" yaml:"advisory"`
-	Images   []string  `json:"images,omitempty" yaml:"images"`
-	Package  string    `json:"package,omitempty" yaml:"package"` // purl; without a version every version
-	Owner    string    `json:"owner" yaml:"owner"`
-	Reason   string    `json:"reason" yaml:"reason"`
-	Expires  time.Time `json:"expires" yaml:"expires"`
-}
-
 // Summary is the verdict in one sentence: its first counting reason, how many
 // more there are, and the id under which the log, the API and the console know it.
 func (v Verdict) Summary() string {
-	first, more := "no rule allows this image", 0
+	first, more, aside := "no rule allows this image", 0, 0
 	found := false
 	for _, r := range v.Reasons {
+		if r.Waived != "" {
+			aside++
+		}
 		if r.Waived != "" || r.Action != v.Decision {
 			continue
 		}
@@ -136,6 +137,9 @@ func (v Verdict) Summary() string {
 	}
 	if v.Decision.Serves() && !found {
 		first = "no findings"
+		if aside > 0 {
+			first = fmt.Sprintf("no findings but %d that are waived", aside)
+		}
 	}
 	if more > 0 {
 		first = fmt.Sprintf("%s, and %d more", first, more)

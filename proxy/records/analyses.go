@@ -43,8 +43,18 @@ func (db *DB) Layer(ctx context.Context, blob godigest.Digest, revision string) 
 
 // PutLayer keeps l for its Digest, which the caller has verified.
 func (db *DB) PutLayer(ctx context.Context, revision string, l *analyzer.Layer) error {
-	return db.putBody(ctx, l, "layer", l.Digest, revision, `INSERT INTO layers (blob, revision, body) VALUES (?, ?, ?)
-		ON CONFLICT (blob, revision) DO UPDATE SET body = excluded.body`)
+	body, err := db.pack(l)
+	if err == nil {
+		err = db.update(ctx, db.quick, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `INSERT INTO layers (blob, revision, body) VALUES (?, ?, ?)
+				ON CONFLICT (blob, revision) DO UPDATE SET body = excluded.body`, l.Digest.String(), revision, body)
+			return err
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("put layer %s: %w", l.Digest, err)
+	}
+	return nil
 }
 
 // Inventory returns what the analyzer of that revision found in an image, by
@@ -58,10 +68,23 @@ func (db *DB) Inventory(ctx context.Context, manifest godigest.Digest, revision 
 	return inv, true, nil
 }
 
-// PutInventory keeps inv for its Manifest and Revision.
+// PutInventory keeps inv for its Manifest and Revision, and makes the image
+// findable by its packages.
 func (db *DB) PutInventory(ctx context.Context, inv *analyzer.Inventory) error {
-	return db.putBody(ctx, inv, "inventory", inv.Manifest, inv.Revision, `INSERT INTO inventories (manifest, revision, body) VALUES (?, ?, ?)
-		ON CONFLICT (manifest, revision) DO UPDATE SET body = excluded.body`)
+	body, err := db.pack(inv)
+	if err == nil {
+		err = db.update(ctx, db.quick, func(tx *sql.Tx) error {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO inventories (manifest, revision, body) VALUES (?, ?, ?)
+				ON CONFLICT (manifest, revision) DO UPDATE SET body = excluded.body`, inv.Manifest.String(), inv.Revision, body); err != nil {
+				return err
+			}
+			return indexPackages(ctx, tx, inv)
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("put inventory %s: %w", inv.Manifest, err)
+	}
+	return nil
 }
 
 // body reads the one body that text selects into v; false if there is none
@@ -81,18 +104,4 @@ func (db *DB) body(ctx context.Context, v any, what string, dgst godigest.Digest
 		return false, nil
 	}
 	return true, nil
-}
-
-func (db *DB) putBody(ctx context.Context, v any, what string, dgst godigest.Digest, revision, text string) error {
-	body, err := db.pack(v)
-	if err == nil {
-		err = db.update(ctx, db.quick, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, text, dgst.String(), revision, body)
-			return err
-		})
-	}
-	if err != nil {
-		return fmt.Errorf("put %s %s: %w", what, dgst, err)
-	}
-	return nil
 }

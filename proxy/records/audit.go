@@ -8,15 +8,23 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 // The actions of the audit trail.
 const (
-	ActionBlockAdd    = "blocklist.add"
-	ActionBlockRemove = "blocklist.remove"
+	ActionBlockAdd     = "blocklist.add"
+	ActionBlockRemove  = "blocklist.remove"
+	ActionWaiverAdd    = "waiver.add"
+	ActionWaiverRemove = "waiver.remove"
+	ActionRematch      = "verdict.rematch" // new advisories changed a decision; by the program itself
+	ActionPromote      = "registry.promote"
+	ActionCollect      = "registry.gc"
+	ActionRetain       = "registry.retain" // an image that the retention rules let go; by the program itself
 )
 
-// AuditEntry is one decision of an operator.
+// AuditEntry is one decision of an operator, or a change by the program itself.
 type AuditEntry struct {
 	Seq    int64           `json:"seq"` // counts up
 	At     time.Time       `json:"at"`
@@ -43,6 +51,38 @@ func (db *DB) audit(ctx context.Context, tx *sql.Tx, e AuditEntry, before, after
 	_, err := tx.ExecContext(ctx, "INSERT INTO audit (at, actor, action, target, before, after) VALUES (?, ?, ?, ?, ?, ?)",
 		nanos(db.now()), e.By, e.Action, e.Target, states[0], states[1])
 	return err
+}
+
+// Note appends an entry to the audit trail on something that changed no
+// operator's decision. after is encoded as JSON; nil = none.
+func (db *DB) Note(ctx context.Context, by, action, target string, after any) error {
+	err := db.update(ctx, db.durable, func(tx *sql.Tx) error {
+		return db.audit(ctx, tx, AuditEntry{By: by, Action: action, Target: target}, nil, after)
+	})
+	if err != nil {
+		return fmt.Errorf("audit %s of %s: %w", action, target, err)
+	}
+	return nil
+}
+
+// AuditRematch notes that new advisories changed the decision on an image.
+func (db *DB) AuditRematch(ctx context.Context, before, after *policy.Verdict) error {
+	// The reasons of a verdict stand in its history, under its id.
+	type change struct {
+		Verdict    string          `json:"verdict"`
+		Decision   policy.Decision `json:"decision"`
+		Advisories string          `json:"advisories"`
+		Summary    string          `json:"summary"`
+	}
+	of := func(v *policy.Verdict) change { return change{v.ID, v.Decision, v.Advisories, v.Summary()} }
+	target := after.Image + "@" + after.Digest.String()
+	err := db.update(ctx, db.durable, func(tx *sql.Tx) error {
+		return db.audit(ctx, tx, AuditEntry{By: "sluice", Action: ActionRematch, Target: target}, of(before), of(after))
+	})
+	if err != nil {
+		return fmt.Errorf("audit %s: %w", target, err)
+	}
+	return nil
 }
 
 // AuditFilter selects entries of the audit trail. A zero field selects all.

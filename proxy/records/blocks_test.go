@@ -29,7 +29,7 @@ func block(image string) policy.Block {
 func TestBlocks(t *testing.T) {
 	db := openNew(t)
 	db.now = func() time.Time { return clock }
-	before := db.BlocksRevision()
+	before := db.DecisionsRevision()
 	first, err := db.AddBlock(t.Context(), policy.Block{Digest: digest("bad"), Reason: "  two\nlines ", Expires: clock.Add(time.Hour)}, "bob")
 	if err != nil {
 		t.Fatal(err)
@@ -38,8 +38,8 @@ func TestBlocks(t *testing.T) {
 	if d := cmp.Diff(want, first); d != "" {
 		t.Error(d)
 	}
-	if !strings.HasPrefix(first.ID, "b-") || db.BlocksRevision() == before {
-		t.Errorf("id %q, revision %d after %d", first.ID, db.BlocksRevision(), before)
+	if !strings.HasPrefix(first.ID, "b-") || db.DecisionsRevision() == before {
+		t.Errorf("id %q, revision %d after %d", first.ID, db.DecisionsRevision(), before)
 	}
 	db.now = func() time.Time { return clock.Add(time.Minute) }
 	forever := policy.Block{Advisory: "CVE-1", Reason: "r", Owner: "alice", Expires: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}
@@ -59,14 +59,14 @@ func TestBlocks(t *testing.T) {
 		t.Error("the caller's change is in the list")
 	}
 
-	revision := db.BlocksRevision()
+	revision := db.DecisionsRevision()
 	if err := db.RemoveBlock(t.Context(), first.ID, "carol"); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.RemoveBlock(t.Context(), first.ID, "carol"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("removed twice: %v", err)
 	}
-	if db.BlocksRevision() <= revision {
+	if db.DecisionsRevision() <= revision {
 		t.Error("removal did not change the revision")
 	}
 	if blocks, err = db.Blocks(t.Context()); err != nil || len(blocks) != 1 {
@@ -145,7 +145,7 @@ func TestAuditPaging(t *testing.T) {
 func TestBlocksOfAnotherProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "records.db")
 	here, there := openAt(t, path), openAt(t, path)
-	before := here.BlocksRevision()
+	before := here.DecisionsRevision()
 	b, err := there.AddBlock(t.Context(), block("registry.example/a"), "alice")
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func TestBlocksOfAnotherProcess(t *testing.T) {
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for start := time.Now(); here.BlocksRevision() == before; {
+	for start := time.Now(); here.DecisionsRevision() == before; {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

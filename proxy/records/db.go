@@ -18,15 +18,13 @@ import (
 	"go.uber.org/zap"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
-
-	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 // The errors that callers branch on.
 var (
 	ErrNotFound = errors.New("not found")
 	// ErrInvalid marks an argument that the caller's client has to correct: a
-	// page token, a blocklist entry. The text after it says what is wrong.
+	// page token, a blocklist entry, a waiver. The text after it says what is wrong.
 	ErrInvalid = errors.New("invalid")
 )
 
@@ -50,16 +48,10 @@ type DB struct {
 	encoder *zstd.Encoder
 	decoder *zstd.Decoder
 
-	blocks         atomic.Pointer[blockList]
-	blocksRevision atomic.Uint64
-	stop           context.CancelFunc
-	watcher        sync.WaitGroup
-}
-
-// blockList is the blocklist at a revision.
-type blockList struct {
-	revision uint64
-	blocks   []policy.Block
+	decisions atomic.Pointer[decisions]
+	revision  atomic.Uint64 // of the newest decisions
+	stop      context.CancelFunc
+	watcher   sync.WaitGroup
 }
 
 // Open opens the database at path, making it if there is none, and brings its
@@ -114,7 +106,7 @@ func open(ctx context.Context, path string, log *zap.Logger) (_ *DB, err error) 
 	if err = check(ctx, db.read); err != nil {
 		return nil, err
 	}
-	if _, err = db.loadBlocks(ctx); err != nil {
+	if _, err = db.loadDecisions(ctx); err != nil {
 		return nil, err
 	}
 	if err = db.watch(ctx); err != nil {
@@ -174,7 +166,7 @@ func reach(ctx context.Context, pool *sql.DB) error {
 // check looks at the tables whose damage must not go unnoticed. They are small;
 // a damaged analysis shows when it is decoded.
 func check(ctx context.Context, read *sql.DB) error {
-	for _, table := range []string{"blocks", "audit", "counters"} {
+	for _, table := range []string{"blocks", "waivers", "audit", "counters"} {
 		var found string
 		if err := read.QueryRowContext(ctx, "PRAGMA quick_check('"+table+"')").Scan(&found); err != nil {
 			return fmt.Errorf("check %s: %w", table, err)
@@ -197,7 +189,7 @@ func explain(err error) error {
 		damaged = damaged || code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB
 	}
 	if damaged {
-		return fmt.Errorf("the file is damaged or not a database; restore it from a backup, or move it away to start with empty records (blocklist and audit trail are in it): %w", err)
+		return fmt.Errorf("the file is damaged or not a database; restore it from a backup, or move it away to start with empty records (blocklist, waivers and audit trail are in it): %w", err)
 	}
 	return err
 }

@@ -4,16 +4,16 @@
 // It is one SQL database, SQLite by default: pure Go, one file, opened by any
 // number of processes. What it holds falls in two classes:
 //
-//   - Decisions of operators (the blocklist and the audit trail). A change and
-//     its audit entry are one transaction, on disk before the call returns: what
-//     was acknowledged survives kill -9 and loss of power.
-//   - What can be worked out again (layers, inventories, images, members,
-//     verdicts). It survives kill -9; a loss of power may take the last moments.
+//   - Decisions of operators (the blocklist, the waivers and the audit trail). A
+//     change and its audit entry are one transaction, on disk before the call
+//     returns: what was acknowledged survives kill -9 and loss of power.
+//   - What can be worked out again (layers, inventories and the index of their
+//     packages, images, members, verdicts). It survives kill -9; a loss of power may take the last moments.
 //
 // Writes go one at a time through a transaction that takes the write lock at
 // its start; reads run beside them on connections of their own and see a
-// consistent state. The blocklist is also kept in memory, with a revision that
-// tells the gate to look again; a change by another process is noticed within
+// consistent state. Blocklist and waivers are also kept in memory, with a
+// revision that tells the gate to look again; a change by another process is noticed within
 // half a second.
 //
 // Invariants:

@@ -74,13 +74,18 @@ func moveTag(ctx context.Context, tx *sql.Tx, name, tag string, dgst godigest.Di
 	if old == dgst.String() {
 		return nil
 	}
-	if _, err := tx.ExecContext(ctx, `INSERT INTO tags (name, tag, digest, since) VALUES (?, ?, ?, ?)
-		ON CONFLICT (name, tag) DO UPDATE SET digest = excluded.digest, since = excluded.since`,
-		name, tag, dgst.String(), nanos(at)); err != nil {
+	if _, err := tx.ExecContext(ctx, `INSERT INTO tags (name, tag, digest, since, confirmed) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (name, tag) DO UPDATE SET digest = excluded.digest, since = excluded.since, confirmed = excluded.confirmed`,
+		name, tag, dgst.String(), nanos(at), nanos(at)); err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, "INSERT INTO tag_history (name, tag, digest, at) VALUES (?, ?, ?, ?)", name, tag, dgst.String(), nanos(at))
-	return err
+	class, reason, err := takeMove(ctx, tx, name, tag, dgst)
+	if err != nil {
+		return err
+	}
+	return appendTag(ctx, tx, &TagChange{
+		Name: name, Tag: tag, Digest: dgst, Previous: godigest.Digest(old), Class: class, Action: served, Reason: reason, At: at,
+	})
 }
 
 // Image returns what is known of dgst under name.
@@ -143,7 +148,7 @@ func images(ctx context.Context, q querier, text string, args ...any) ([]Image, 
 	return images, nil
 }
 
-// Pulled adds count pulls, the last of them by client at that time. An image
+// Pulled adds count pulls by client, the last of them at that time. An image
 // that is not known is ErrNotFound.
 func (db *DB) Pulled(ctx context.Context, name string, dgst godigest.Digest, client string, at time.Time, count int64) error {
 	err := db.update(ctx, db.quick, func(tx *sql.Tx) error {
@@ -151,10 +156,17 @@ func (db *DB) Pulled(ctx context.Context, name string, dgst godigest.Digest, cli
 			last_client = CASE WHEN last_pull <= ? THEN ? ELSE last_client END,
 			last_pull = CASE WHEN last_pull <= ? THEN ? ELSE last_pull END
 			WHERE name = ? AND digest = ?`, count, nanos(at), client, nanos(at), nanos(at), name, dgst.String())
+		if err == nil {
+			err = affected(res)
+		}
 		if err != nil {
 			return err
 		}
-		return affected(res)
+		_, err = tx.ExecContext(ctx, `INSERT INTO pulls (name, digest, client, last_pull, pulls) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (name, digest, client) DO UPDATE SET pulls = pulls.pulls + excluded.pulls,
+			last_pull = CASE WHEN pulls.last_pull <= excluded.last_pull THEN excluded.last_pull ELSE pulls.last_pull END`,
+			name, dgst.String(), client, nanos(at), count)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("pulled %s@%s: %w", name, dgst, err)
@@ -174,20 +186,32 @@ func affected(res sql.Result) error {
 	return nil
 }
 
-// Tag returns which digest the tag was last seen to name, and since when.
-func (db *DB) Tag(ctx context.Context, name, tag string) (godigest.Digest, time.Time, bool, error) {
-	var (
-		dgst  godigest.Digest
-		since int64
-	)
-	err := db.read.QueryRowContext(ctx, "SELECT digest, since FROM tags WHERE name = ? AND tag = ?", name, tag).Scan(&dgst, &since)
+// ConfirmTag notes that the upstream said at that time that tag names dgst. A
+// tag that is not known, or names another digest, stays as it is.
+func (db *DB) ConfirmTag(ctx context.Context, name, tag string, dgst godigest.Digest, at time.Time) error {
+	err := db.update(ctx, db.quick, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "UPDATE tags SET confirmed = ? WHERE name = ? AND tag = ? AND digest = ? AND confirmed < ?",
+			nanos(at), name, tag, dgst.String(), nanos(at))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("confirm tag %s:%s: %w", name, tag, err)
+	}
+	return nil
+}
+
+// Tag returns which digest the tag was last seen to name, and when that was
+// confirmed, as ConfirmTag was told.
+func (db *DB) Tag(ctx context.Context, name, tag string) (dgst godigest.Digest, confirmed time.Time, ok bool, err error) {
+	var since, at int64
+	err = db.read.QueryRowContext(ctx, "SELECT digest, since, confirmed FROM tags WHERE name = ? AND tag = ?", name, tag).Scan(&dgst, &since, &at)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return "", time.Time{}, false, nil
 	case err != nil:
 		return "", time.Time{}, false, fmt.Errorf("tag %s:%s: %w", name, tag, err)
 	}
-	return dgst, fromNanos(since), true, nil
+	return dgst, fromNanos(max(since, at)), true, nil
 }
 
 // PutMembers notes which blobs and manifests the manifest consists of, in the

@@ -47,6 +47,18 @@ func TestSeenImage(t *testing.T) {
 	if err != nil || !ok || dgst != digest("two") || !since.Equal(clock.Add(3*time.Hour)) {
 		t.Errorf("Tag = %v, %v, %v, %v", dgst, since, ok, err)
 	}
+	for _, c := range []struct {
+		dgst string
+		at   time.Duration
+		want time.Duration
+	}{{"two", 5 * time.Hour, 5 * time.Hour}, {"two", 4 * time.Hour, 5 * time.Hour}, {"one", 6 * time.Hour, 5 * time.Hour}} {
+		if err := db.ConfirmTag(t.Context(), nginx, "latest", digest(c.dgst), clock.Add(c.at)); err != nil {
+			t.Fatal(err)
+		}
+		if dgst, at, _, err := db.Tag(t.Context(), nginx, "latest"); err != nil || dgst != digest("two") || !at.Equal(clock.Add(c.want)) {
+			t.Errorf("Tag after %+v = %v, %v, %v", c, dgst, at, err)
+		}
+	}
 	if _, _, ok, err := db.Tag(t.Context(), nginx, "none"); ok || err != nil {
 		t.Errorf("unknown tag: %v, %v", ok, err)
 	}

@@ -104,17 +104,6 @@ func (db *DB) VerdictsOf(ctx context.Context, dgst godigest.Digest) ([]policy.Ve
 	return v, nil
 }
 
-// VerdictHistory returns the verdicts on dgst under the image's name that
-// differed from the one before, the newest first, at most limit (500).
-func (db *DB) VerdictHistory(ctx context.Context, image string, dgst godigest.Digest, limit int) ([]policy.Verdict, error) {
-	v, err := db.readVerdicts(ctx, "SELECT body FROM verdict_history WHERE image = ? AND digest = ? ORDER BY seq DESC LIMIT ?",
-		image, dgst.String(), pageLimit(limit))
-	if err != nil {
-		return nil, fmt.Errorf("verdict history of %s@%s: %w", image, dgst, err)
-	}
-	return v, nil
-}
-
 // readVerdicts decodes the bodies that text selects. One that does not decode
 // is an error: a verdict cannot be made up.
 func (db *DB) readVerdicts(ctx context.Context, text string, args ...any) ([]policy.Verdict, error) {

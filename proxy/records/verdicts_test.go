@@ -56,7 +56,7 @@ func TestVerdict(t *testing.T) {
 	if err != nil || !img.AllowedSince.Equal(annotated.At) {
 		t.Errorf("AllowedSince = %v, %v, want the time of the first verdict that served", img.AllowedSince, err)
 	}
-	history, err := db.VerdictHistory(t.Context(), nginx, digest(nginx), 0)
+	history, err := db.readVerdicts(t.Context(), "SELECT body FROM verdict_history WHERE image = ? AND digest = ? ORDER BY seq DESC", nginx, digest(nginx).String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 const watchEvery = 300 * time.Millisecond
 
 // watch follows the commits of other connections until Close, so that a block
-// that another process adds holds here as well.
+// or a waiver that another process adds holds here as well.
 func (db *DB) watch(ctx context.Context) error {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx)) // it outlives Open
 	conn, err := db.read.Conn(ctx)                              // data_version compares within one connection
@@ -37,7 +37,7 @@ func (db *DB) watch(ctx context.Context) error {
 			case ctx.Err() != nil:
 				return
 			case err != nil && !failing: // once, not at each tick
-				db.log.Error("blocklist not watched for changes by other processes", zap.Error(err))
+				db.log.Error("blocklist and waivers not watched for changes by other processes", zap.Error(err))
 			case err == nil:
 				seen = version
 			}
@@ -47,7 +47,7 @@ func (db *DB) watch(ctx context.Context) error {
 	return nil
 }
 
-// look raises the blocklist's revision if there was a commit since seen, and
+// look raises the revision of the decisions if there was a commit since seen, and
 // returns the connection's data_version (https://www.sqlite.org/pragma.html).
 func (db *DB) look(ctx context.Context, conn *sql.Conn, seen int64) (int64, error) {
 	var version int64

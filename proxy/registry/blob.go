@@ -2,20 +2,23 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/zap"
 
 	"github.com/sluiceproxy/sluice/proxy/gate"
 	"github.com/sluiceproxy/sluice/proxy/httpx"
-	"github.com/sluiceproxy/sluice/proxy/route"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
-func (h *Handler) blob(w http.ResponseWriter, r *http.Request, rt route.Route) error {
-	b, err := h.gate.Blob(r.Context(), rt)
+func (h *Handler) blob(c call) error {
+	w, r, rt := c.w, c.r, c.rt
+	b, err := h.admitBlob(c)
 	if err != nil {
 		return err
 	}
@@ -29,6 +32,26 @@ func (h *Handler) blob(w http.ResponseWriter, r *http.Request, rt route.Route) e
 		return nil
 	}
 	return h.stream(w, r, b)
+}
+
+// admitBlob asks the gate. Those who may push here also see what it does not let
+// pass, unless an operator blocked it, and a HEAD of theirs is not judged: it is
+// how a client knows what it need not push again.
+func (h *Handler) admitBlob(c call) (gate.Blob, error) {
+	insider := h.insider(c)
+	if !insider || c.r.Method != http.MethodHead {
+		b, err := h.Gate.Blob(c.r.Context(), c.rt)
+		var denied *policy.DeniedError
+		if err == nil || !insider || errors.As(err, &denied) && h.blocked(c, denied.Verdict) {
+			return b, err
+		}
+	}
+	size, err := h.Local.Stat(c.r.Context(), c.rt.Name, c.rt.Digest)
+	if err != nil {
+		return gate.Blob{}, err
+	}
+	f, err := h.Local.Open(c.rt.Digest)
+	return gate.Blob{Descriptor: ocispec.Descriptor{Digest: c.rt.Digest, Size: size}, File: f}, err
 }
 
 // stream sends a blob that is not whole yet, or whose image is not judged yet.
@@ -56,7 +79,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, b gate.Blob) er
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	s := &sender{w: w, flush: http.NewResponseController(w).Flush, b: b, pos: from, trickle: h.trickle}
+	s := &sender{w: w, flush: http.NewResponseController(w).Flush, b: b, pos: from, trickle: h.Trickle}
 	err = s.flush()
 	if err == nil && b.Release != nil {
 		err = s.withhold(r.Context(), size, to)

@@ -2,22 +2,28 @@ package registry
 
 import (
 	"encoding/json"
-	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/sluiceproxy/sluice/proxy/route"
 )
 
 // referrers answers an index of what refers to a digest, which is empty where
 // nothing does (OCI distribution 1.1, "Listing Referrers").
-func (h *Handler) referrers(w http.ResponseWriter, r *http.Request, rt route.Route) error {
-	artifactType := r.URL.Query().Get("artifactType")
-	list, err := h.gate.Referrers(r.Context(), rt, artifactType)
+func (h *Handler) referrers(c call) error {
+	artifactType := c.r.URL.Query().Get("artifactType")
+	list, err := h.Gate.Referrers(c.r.Context(), c.rt, artifactType)
 	if err != nil {
 		return err
+	}
+	return writeReferrers(c, list, artifactType)
+}
+
+// writeReferrers answers those of the list that are of artifactType, all for "".
+func writeReferrers(c call, list []ocispec.Descriptor, artifactType string) error {
+	if artifactType != "" {
+		list = slices.DeleteFunc(slices.Clone(list), func(d ocispec.Descriptor) bool { return d.ArtifactType != artifactType })
 	}
 	if list == nil {
 		list = []ocispec.Descriptor{}
@@ -28,12 +34,12 @@ func (h *Handler) referrers(w http.ResponseWriter, r *http.Request, rt route.Rou
 	if err != nil {
 		return err
 	}
-	head := w.Header()
+	head := c.w.Header()
 	if artifactType != "" {
 		head.Set("OCI-Filters-Applied", "artifactType")
 	}
 	head.Set("Content-Type", ocispec.MediaTypeImageIndex)
 	head.Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body)
+	_, _ = c.w.Write(body)
 	return nil
 }

@@ -3,11 +3,9 @@ package registry
 import (
 	"errors"
 	"net/http"
-	"strings"
 	"testing"
 
 	"github.com/sluiceproxy/sluice/proxy/httpx"
-	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 func TestByteRange(t *testing.T) {
@@ -63,12 +61,3 @@ func FuzzByteRange(f *testing.F) {
 }
 
 // TestWarningIsOneSafeLine: texts of packages and policies are foreign.
-func TestWarningIsOneSafeLine(t *testing.T) {
-	v := policy.Verdict{ID: "v-1", Decision: policy.Annotate, Reasons: []policy.Reason{{
-		Action: policy.Annotate, Message: "a \"quoted\" back\\slash\r\nSet-Cookie: x=1 é " + strings.Repeat("long ", 1000),
-	}}}
-	got := warning(v)
-	if !strings.HasPrefix(got, `299 - "a \"quoted\" back\\slash  Set-Cookie`) || strings.ContainsAny(got, "\r\né") || len(got) > 4096 || !strings.HasSuffix(got, `..."`) {
-		t.Errorf("warning = %.200q, %d bytes", got, len(got))
-	}
-}

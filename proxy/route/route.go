@@ -50,6 +50,7 @@ type Route struct {
 	Kind       Kind
 	Upstream   string          // key of the table, "" with Local
 	Local      bool            // the gated registry that teams push to
+	Side       bool            // what Sluice itself says of the images of Name, under SidePrefix
 	Repository string          // name at the upstream: library/nginx
 	Name       string          // canonical name: docker.io/library/nginx
 	Asked      string          // name as the client wrote it in the path
@@ -131,6 +132,16 @@ var (
 	tagPattern   = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 )
 
+// ValidTag reports whether s can be a tag (OCI distribution 1.1, "Pulling
+// manifests").
+func ValidTag(s string) bool { return tagPattern.MatchString(s) }
+
+// SidePrefix stands before a repository's name for the repository beside it, in
+// which Sluice attests what it let pass. No registry can have such a name: the
+// components of names begin with a letter or digit (OCI distribution 1.1,
+// "Pulling manifests").
+const SidePrefix = "_attest"
+
 // Parse reads the address of a request. The error wraps one of this package's
 // sentinels and its text can be shown to the client.
 func (t *Table) Parse(u *url.URL) (Route, error) {
@@ -206,7 +217,7 @@ func (r *Route) setReference(ref string) error {
 		if strings.Contains(ref, ":") {
 			return r.setDigest(ref)
 		}
-		if !tagPattern.MatchString(ref) {
+		if !ValidTag(ref) {
 			return fmt.Errorf("%w: %q", ErrTagInvalid, ref)
 		}
 		r.Tag = ref
@@ -229,6 +240,16 @@ func (r *Route) setDigest(ref string) error {
 
 // resolve finds the upstream and the repository's name there.
 func (t *Table) resolve(r *Route, ns string) error {
+	if image, ok := strings.CutPrefix(r.Asked, SidePrefix+"/"); ok && !r.Side {
+		of := *r
+		of.Asked, of.Side = image, true
+		if err := t.resolve(&of, ns); err != nil {
+			return err
+		}
+		of.Asked = r.Asked
+		*r = of
+		return nil
+	}
 	first, rest, more := strings.Cut(r.Asked, "/")
 	up, inTable := t.byName[first]
 	repo := r.Asked

@@ -7,7 +7,7 @@
 //	<root>/docker/registry/v2/blobs/sha256/<2 hex>/<hex>/data   a manifest, config or layer
 //	<root>/spool/<random>                                       a download under way
 //
-//	NewSpoolFor(size) ─▶ reserve ── too full ─▶ evict, or ErrFull
+//	NewSpool(size) ────▶ reserve ── too full ─▶ evict, or ErrFull
 //	      │ Write           │
 //	      ▼                 ▼
 //	    spool ── Commit ─▶ blobs + index ◀── OpenBlob, Get: last use

@@ -94,7 +94,10 @@ func (s *Store) evict(need int64) error {
 func (s *Store) evictOne() (int64, error) {
 	s.disk.Lock()
 	defer s.disk.Unlock()
-	e := s.index.victim()
+	var e *entry
+	if !s.keep {
+		e = s.index.victim()
+	}
 	if e == nil {
 		return 0, errNone
 	}
@@ -109,7 +112,7 @@ func (s *Store) evictOne() (int64, error) {
 // kick starts the eviction in the background where the high watermark is
 // passed.
 func (s *Store) kick() {
-	if s.index.total() <= s.high {
+	if s.keep || s.index.total() <= s.high {
 		return
 	}
 	s.background.Lock()

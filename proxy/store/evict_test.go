@@ -253,23 +253,23 @@ func TestPinnedStays(t *testing.T) {
 	if got := names(t, s, unit, "abcde"); got != "abde" {
 		t.Errorf("%q, want abde", got)
 	}
-	p, err := s.NewSpoolFor(2 * unit)
+	p, err := s.NewSpool(2 * unit)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := names(t, s, unit, "abcde"); got != "ab" {
 		t.Errorf("%q, want ab", got)
 	}
-	if _, err := s.NewSpoolFor(1); !errors.Is(err, ErrFull) {
+	if _, err := s.NewSpool(1); !errors.Is(err, ErrFull) {
 		t.Errorf("past what is pinned and reserved: %v, want ErrFull", err)
 	}
 	unpinB()
 	unpinB() // does nothing more
-	if _, err := s.NewSpoolFor(1); !errors.Is(err, ErrFull) {
+	if _, err := s.NewSpool(1); !errors.Is(err, ErrFull) {
 		t.Errorf("with b pinned once more: %v, want ErrFull", err)
 	}
 	unpinB2()
-	q, err := s.NewSpoolFor(1)
+	q, err := s.NewSpool(1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +310,7 @@ func TestReservation(t *testing.T) {
 				put(t, s, string(name), unit)
 				c.forward(time.Minute)
 			}
-			p, err := s.NewSpoolFor(tt.size)
+			p, err := s.NewSpool(tt.size)
 			if errors.Is(err, ErrFull) != tt.full || (err == nil) == tt.full {
 				t.Fatalf("error %v, full = %v", err, tt.full)
 			}
@@ -318,7 +318,7 @@ func TestReservation(t *testing.T) {
 				t.Errorf("left %q, want %q", got, tt.left)
 			}
 			if p != nil {
-				if _, err := s.NewSpoolFor(4*unit - p.reserved + 1); !errors.Is(err, ErrFull) {
+				if _, err := s.NewSpool(4*unit - p.reserved + 1); !errors.Is(err, ErrFull) {
 					t.Errorf("another one for more than what is left: %v", err)
 				}
 				if got := names(t, s, unit, "abc"); got != tt.left {
@@ -344,7 +344,7 @@ func TestUnknownSizeGrows(t *testing.T) {
 		put(t, s, string(name), unit)
 		c.forward(time.Minute)
 	}
-	p, err := s.NewSpool()
+	p, err := s.NewSpool(-1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -381,7 +381,7 @@ func TestCommitOverExistingCountsOnce(t *testing.T) {
 
 func TestCommitOfAnotherSize(t *testing.T) {
 	s := open(t, t.TempDir())
-	p, err := s.NewSpoolFor(4)
+	p, err := s.NewSpool(4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -399,7 +399,7 @@ func TestCommitOfAnotherSize(t *testing.T) {
 
 func TestAbortAfterCommit(t *testing.T) {
 	s := open(t, t.TempDir())
-	p, err := s.NewSpoolFor(4)
+	p, err := s.NewSpool(4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -501,7 +501,7 @@ func TestDiskFloor(t *testing.T) {
 				}
 				return tt.avail + int64(len(tt.blobs))*unit - onDisk(t, s.root), total, nil
 			}
-			p, err := s.NewSpoolFor(tt.size)
+			p, err := s.NewSpool(tt.size)
 			if !errors.Is(err, tt.wantErr) {
 				t.Errorf("error %v, want %v", err, tt.wantErr)
 			}
@@ -561,7 +561,7 @@ func TestFullDisk(t *testing.T) {
 			}
 			want := blob("z", unit)
 			d := godigest.FromBytes(want)
-			p, err := s.NewSpoolFor(unit)
+			p, err := s.NewSpool(unit)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -593,6 +593,17 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+func TestKeptContentIsNotEvicted(t *testing.T) {
+	s := openWith(t, t.TempDir(), Options{MaxBytes: 3 * unit, Keep: true})
+	a, b := put(t, s, "a", unit), put(t, s, "b", unit)
+	if _, err := s.NewSpool(2 * unit); !errors.Is(err, ErrFull) {
+		t.Errorf("more than fits: %v", err)
+	}
+	for _, d := range []godigest.Digest{a, b} {
+		use(t, s, d)
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	s, err := Open(t.TempDir(), Options{MaxBytes: 3 * unit, High: 1, Low: 1, Metrics: reg, Log: zap.NewNop()})
@@ -607,7 +618,7 @@ func TestMetrics(t *testing.T) {
 	if _, err := s.OpenBlob(unitDigest("z")); !errors.Is(err, ErrNotFound) {
 		t.Fatal(err)
 	}
-	p, err := s.NewSpoolFor(50)
+	p, err := s.NewSpool(50)
 	if err != nil {
 		t.Fatal(err)
 	}

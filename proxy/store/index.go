@@ -124,6 +124,17 @@ func (x *index) touch(d godigest.Digest, now time.Time) (size int64, known, save
 	return e.size, true, save
 }
 
+// snapshot copies all entries.
+func (x *index) snapshot() []entry {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	out := make([]entry, 0, len(x.entries))
+	for _, e := range x.entries {
+		out = append(out, *e)
+	}
+	return out
+}
+
 func (x *index) has(d godigest.Digest) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -95,7 +95,7 @@ func (m *model) remove(id int) {
 // background.
 func putSlowly(t *testing.T, s *Store, d godigest.Digest, b []byte) error {
 	t.Helper()
-	p, err := s.NewSpoolFor(int64(len(b)))
+	p, err := s.NewSpool(int64(len(b)))
 	s.running.Wait()
 	if err != nil {
 		return err
@@ -238,7 +238,7 @@ func TestRacing(t *testing.T) {
 		if r.IntN(3) == 0 {
 			size = -1
 		}
-		p, err := s.NewSpoolFor(size)
+		p, err := s.NewSpool(size)
 		if err != nil {
 			return err
 		}

@@ -22,14 +22,11 @@ type Spool struct {
 	reserved int64 // at least written; 0 once the spool has ended
 }
 
-// NewSpool makes a place for a download of unknown size.
-func (s *Store) NewSpool() (*Spool, error) { return s.NewSpoolFor(-1) }
-
-// NewSpoolFor makes a place for a download and reserves size bytes; -1 is an
+// NewSpool makes a place for a download and reserves size bytes; -1 is an
 // unknown size, whose bytes are reserved as they are written. The error is
 // ErrFull where there is no space for them. The caller ends the spool with
 // Commit or, also after a Commit that failed, with Abort.
-func (s *Store) NewSpoolFor(size int64) (*Spool, error) {
+func (s *Store) NewSpool(size int64) (*Spool, error) {
 	size = max(size, 0)
 	if err := s.reserve(size); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
@@ -98,6 +95,35 @@ func (p *Spool) place(ctx context.Context, d godigest.Digest) error {
 	}
 	s.index.add(d, p.written, p.reserved, s.now())
 	p.reserved, p.written = 0, 0
+	if !s.keep {
+		return nil
+	}
+	return s.syncDirs(filepath.Dir(s.root + blobPath(d)))
+}
+
+// syncDirs makes names in dir and in its parents up to the root survive a crash of
+// the machine. What can be fetched again need not. Parents whose own name is known
+// to survive are where it ends. The caller holds disk.
+func (s *Store) syncDirs(dir string) error {
+	var above []string // a blob's own folder is new each time; those above it never go
+	for at := dir; len(at) >= len(s.root); at = filepath.Dir(at) {
+		f, err := os.Open(at)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("sync %s: %w", at, err)
+		}
+		if s.synced[at] {
+			break
+		}
+		if at != dir {
+			above = append(above, at)
+		}
+	}
+	for _, at := range above {
+		s.synced[at] = true
+	}
 	return nil
 }
 

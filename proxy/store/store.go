@@ -45,6 +45,11 @@ type Options struct {
 	// MaxBytes bounds the bytes of blobs and of downloads under way. 0 = no
 	// bound but the disk's.
 	MaxBytes int64
+	// Keep never evicts: a store that is full answers ErrFull. It is for content
+	// that cannot be had again.
+	Keep bool
+	// Name stands in the names of the metrics: sluice_<name>_bytes. Default "cache".
+	Name string
 	// High and Low are watermarks, as parts of MaxBytes: past High, blobs are
 	// evicted in the background until Low. 0 = 0.95 and 0.85.
 	High, Low float64
@@ -62,12 +67,14 @@ type Store struct {
 	driver     driver.StorageDriver
 	limit      int64 // hard bound
 	high, low  int64 // watermarks
+	keep       bool
 	free       func(dir string) (avail, total int64, err error)
 	now        func() time.Time
 	log        *zap.Logger
 	metrics    metrics
-	room       sync.Mutex // held while space is made for a reservation
-	disk       sync.Mutex // held while files under blobs come and go
+	room       sync.Mutex      // held while space is made for a reservation
+	disk       sync.Mutex      // held while files under blobs come and go
+	synced     map[string]bool // folders whose name survives a crash of the machine; guarded by disk
 	index      index
 	background sync.Mutex // guards the two below
 	shrinking  bool
@@ -95,9 +102,12 @@ func Open(dir string, opts Options) (*Store, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
+	if opts.Name == "" {
+		opts.Name = "cache"
+	}
 	s := &Store{
 		root: root, driver: filesystem.New(filesystem.DriverParameters{RootDirectory: root, MaxThreads: maxThreads}),
-		limit: unbounded, free: freeBytes, now: opts.Now, log: opts.Log,
+		limit: unbounded, synced: map[string]bool{}, keep: opts.Keep, free: freeBytes, now: opts.Now, log: opts.Log,
 	}
 	if opts.MaxBytes > 0 {
 		s.limit = min(opts.MaxBytes, unbounded)
@@ -112,7 +122,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	if err := s.rebuild(); err != nil {
 		return nil, fmt.Errorf("store %s: %w", root, err)
 	}
-	if err := s.register(opts.Metrics, opts.MaxBytes); err != nil {
+	if err := s.register(opts.Metrics, opts.Name, opts.MaxBytes); err != nil {
 		return nil, fmt.Errorf("store %s: %w", root, err)
 	}
 	s.kick()
@@ -235,7 +245,7 @@ func (s *Store) Put(ctx context.Context, d godigest.Digest, b []byte) error {
 	if got := d.Algorithm().FromBytes(b); got != d {
 		return fmt.Errorf("put %s: the bytes have the digest %s", d, got)
 	}
-	p, err := s.NewSpoolFor(int64(len(b)))
+	p, err := s.NewSpool(int64(len(b)))
 	if err != nil {
 		return fmt.Errorf("put %s: %w", d, err)
 	}
@@ -289,6 +299,17 @@ func (s *Store) Pin(d godigest.Digest) (unpin func()) {
 		s.index.unpin(d, s.now())
 		s.kick()
 	})
+}
+
+// Walk calls f for each blob with its size and its last use, which is coarse. It
+// ends with the first error. Blobs that come meanwhile may be left out.
+func (s *Store) Walk(f func(d godigest.Digest, size int64, used time.Time) error) error {
+	for _, e := range s.index.snapshot() {
+		if err := f(e.digest, e.size, time.Unix(e.used, 0)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Check proves that the store can be written.

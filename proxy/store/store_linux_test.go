@@ -32,7 +32,7 @@ func TestTinyDisk(t *testing.T) {
 		c.forward(time.Minute)
 	}
 	// 2 MiB are free and a twentieth of 4 is kept: a blob has to go for 2.
-	p, err := s.NewSpoolFor(2 * mib)
+	p, err := s.NewSpool(2 * mib)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestTinyDisk(t *testing.T) {
 	if err := p.Abort(); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.NewSpoolFor(2 * mib); !errors.Is(err, ErrFull) {
+	if _, err := s.NewSpool(2 * mib); !errors.Is(err, ErrFull) {
 		t.Errorf("reservation on the full disk: %v", err)
 	}
 	if err := os.Remove(hog); err != nil {

@@ -40,7 +40,7 @@ func TestSpoolToBlob(t *testing.T) {
 	if _, err := s.OpenBlob(d); !errors.Is(err, ErrNotFound) {
 		t.Fatalf("OpenBlob before: %v", err)
 	}
-	p, err := s.NewSpool()
+	p, err := s.NewSpool(-1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestSpoolToBlob(t *testing.T) {
 
 func TestAbortLeavesNothing(t *testing.T) {
 	s := open(t, t.TempDir())
-	p, err := s.NewSpool()
+	p, err := s.NewSpool(-1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestAbortLeavesNothing(t *testing.T) {
 func TestOpenClearsTheSpool(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	p, err := s.NewSpool()
+	p, err := s.NewSpool(-1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,12 +1,12 @@
 // Package upstream is the client side: it asks the registries that images come
 // from, and says truthfully what they answered.
 //
-//	Client.Resolve          tag → descriptor (HEAD, GET where HEAD is poor)
-//	Client.ResolveIfChanged the same, for a caller that knows what the tag named
-//	Client.Manifest         bytes of a manifest, capped and compared with its digest
-//	Client.Blob             stream of a blob from an offset (Range)
-//	Client.Tags             one page of tags
-//	Client.Referrers        what refers to a digest, by API or by fallback tag
+//	Client.Resolve   tag → descriptor (HEAD, GET where HEAD is poor)
+//	Client.Manifest  bytes of a manifest, capped and compared with its digest
+//	Client.Blob      stream of a blob from an offset (Range)
+//	Client.Tags      one page of tags
+//	Client.Referrers what refers to a digest, by API or by fallback tag
+//	Client.Push      blobs and a manifest, for what is exported
 //
 // A call goes through these rooms, in this order:
 //

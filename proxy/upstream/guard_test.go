@@ -258,10 +258,10 @@ func TestDialGuardOnRebinding(t *testing.T) {
 	o.dns.names["registry.test"] = []string{"127.0.0.1", "127.0.0.1", "127.0.0.2"} // the ping, a request, then elsewhere
 	o.dns.mu.Unlock()
 	u := o.upstream(t, Config{})
-	if _, err := u.Resolve(t.Context(), "app", "1"); err != nil {
+	if _, err := u.Resolve(t.Context(), "app", "1", ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := u.Resolve(t.Context(), "app", "1"); !refused(err, "127.0.0.2, a loopback address") {
+	if _, err := u.Resolve(t.Context(), "app", "1", ""); !refused(err, "127.0.0.2, a loopback address") {
 		t.Errorf("after the rebinding: %v", err)
 	}
 }
@@ -299,7 +299,7 @@ func TestProxyOfTheOperatorMayBePrivate(t *testing.T) {
 	o.tr = guarded(&guard{rule: publicOnly, proxy: func(*http.Request) (*url.URL, error) { return proxy, nil }})
 	defer o.tr.CloseIdleConnections()
 	u := o.upstream(t, Config{URL: "http://registry.test"}) // which only the proxy would look up
-	if _, err := u.Resolve(t.Context(), "app", "1"); err != nil {
+	if _, err := u.Resolve(t.Context(), "app", "1", ""); err != nil {
 		t.Fatalf("through the proxy: %v", err)
 	}
 	o.set(func() {
@@ -307,7 +307,7 @@ func TestProxyOfTheOperatorMayBePrivate(t *testing.T) {
 			http.Redirect(w, r, o.inside.String()+"/secret", http.StatusTemporaryRedirect)
 		}
 	})
-	if _, err := u.Resolve(t.Context(), "app", "1"); !refused(err, "a loopback address") {
+	if _, err := u.Resolve(t.Context(), "app", "1", ""); !refused(err, "a loopback address") {
 		t.Errorf("redirect to a literal: %v", err)
 	}
 	if n := o.requests.Load() + int32(o.count("HEAD /secret")); n != 0 {
@@ -405,7 +405,7 @@ func TestPingRedirects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.ups["up"].Resolve(t.Context(), "app", "1"); !refused(err, "redirects more than 5 times") {
+	if _, err := c.ups["up"].Resolve(t.Context(), "app", "1", ""); !refused(err, "redirects more than 5 times") {
 		t.Errorf("error = %v", err)
 	}
 	if n != maxRedirects+1 {

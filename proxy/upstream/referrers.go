@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -17,6 +19,9 @@ import (
 const (
 	maxPages     = 16   // of a list of referrers
 	maxReferrers = 4096 // of one digest
+
+	absentFor = time.Hour // how long the API is not asked for again where there is none
+	maxAbsent = 4096      // repositories; past it all are asked again
 )
 
 // Referrers returns the descriptors of what refers to d, of one artifactType or
@@ -27,11 +32,19 @@ const (
 // answer is an error. A list longer than 16 pages or 4096 descriptors, a page
 // of more than MaxManifest bytes, or a descriptor without a sha256 digest is a
 // *ContentError: a list cut short could hide what matters.
+//
+// A repository without referrers API is asked for its tags alone for an hour.
+// It is one if it has d, or d's referrers tag, and yet answers as above; this
+// goes by repository, since behind one address there may be several registries.
 func (u *Upstream) Referrers(ctx context.Context, repo string, d godigest.Digest, artifactType string) ([]ocispec.Descriptor, error) {
 	if err := d.Validate(); err != nil {
 		return nil, fmt.Errorf("referrers of %q: %w", d, err)
 	}
 	op := "referrers of " + repo + "@" + d.String()
+	if u.noReferrers.has(repo, time.Now()) {
+		list, _, err := u.referrersTag(ctx, repo, op, d, artifactType)
+		return list, err
+	}
 	path := "/referrers/" + d.String()
 	query := ""
 	if artifactType != "" {
@@ -45,7 +58,11 @@ func (u *Upstream) Referrers(ctx context.Context, repo string, d godigest.Digest
 		}
 		p, err := u.referrersPage(ctx, repo, op, path, query, artifactType)
 		if page == 0 && unavailable(err) {
-			return u.referrersTag(ctx, repo, op, d, artifactType)
+			list, found, err := u.referrersTag(ctx, repo, op, d, artifactType)
+			if err == nil && (found || u.holds(ctx, repo, d)) {
+				u.noReferrers.add(repo, time.Now())
+			}
+			return list, err
 		}
 		if err != nil {
 			return nil, err
@@ -119,25 +136,55 @@ func unavailable(err error) bool {
 }
 
 // referrersTag reads the list from the tag that clients keep for registries
-// without referrers API (OCI distribution 1.1, "Referrers Tag Schema").
-func (u *Upstream) referrersTag(ctx context.Context, repo, op string, d godigest.Digest, artifactType string) ([]ocispec.Descriptor, error) {
+// without referrers API (OCI distribution 1.1, "Referrers Tag Schema"). found
+// says that there is such a tag.
+func (u *Upstream) referrersTag(ctx context.Context, repo, op string, d godigest.Digest, artifactType string) (list []ocispec.Descriptor, found bool, err error) {
 	hex := d.Encoded()
 	m, err := u.Manifest(ctx, repo, d.Algorithm().String()+"-"+hex[:min(len(hex), 64)])
 	var status *StatusError
 	if errors.As(err, &status) && status.Status == http.StatusNotFound {
-		return nil, nil
+		return nil, false, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	list, err := parseReferrers(m.MediaType, m.Bytes)
-	if err != nil {
-		return nil, &ContentError{Upstream: u.name, Op: op, Reason: err.Error()}
+	if list, err = parseReferrers(m.MediaType, m.Bytes); err != nil {
+		return nil, true, &ContentError{Upstream: u.name, Op: op, Reason: err.Error()}
 	}
 	if len(list) > maxReferrers {
-		return nil, &ContentError{Upstream: u.name, Op: op, Reason: fmt.Sprintf("more than %d referrers", maxReferrers)}
+		return nil, true, &ContentError{Upstream: u.name, Op: op, Reason: fmt.Sprintf("more than %d referrers", maxReferrers)}
 	}
-	return ofType(list, artifactType), nil
+	return ofType(list, artifactType), true, nil
+}
+
+// holds reports whether the upstream says that repo has the manifest d.
+func (u *Upstream) holds(ctx context.Context, repo string, d godigest.Digest) bool {
+	return u.do(ctx, request{
+		method: http.MethodHead, repo: repo, kind: kindManifest, op: "manifest " + repo + "@" + d.String(), path: "/manifests/" + d.String(),
+		header: map[string]string{"Accept": manifestTypes},
+	}, func(resp *http.Response) error { return resp.Body.Close() }) == nil
+}
+
+// absent remembers repositories without referrers API. The zero value is ready.
+type absent struct {
+	mu sync.Mutex
+	m  map[string]time.Time // since when
+}
+
+func (a *absent) has(repo string, now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	since, ok := a.m[repo]
+	return ok && now.Sub(since) < absentFor
+}
+
+func (a *absent) add(repo string, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.m == nil || len(a.m) >= maxAbsent {
+		a.m = make(map[string]time.Time)
+	}
+	a.m[repo] = now
 }
 
 // parseReferrers reads an image index. mediaType is what the answer was

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -161,6 +163,59 @@ func TestReferrers(t *testing.T) {
 	}
 }
 
+// TestAbsentAPIIsRemembered counts what a registry is asked for in four calls:
+// two at once, one in another repository, and one an hour later.
+func TestAbsentAPIIsRemembered(t *testing.T) {
+	subject := godigest.FromString("subject")
+	tag := "/manifests/sha256-" + subject.Encoded()
+	for _, tt := range []struct {
+		name   string
+		api    int // status of the API
+		tag    http.HandlerFunc
+		image  int // status of the subject's manifest
+		counts map[string]int
+	}{
+		{"neither API nor tag", 404, answer(404), 200, map[string]int{"api": 3, "tag": 4, "image": 3}},
+		{"405", 405, answer(404), 200, map[string]int{"api": 3, "tag": 4, "image": 3}},
+		{"a tag proves the repository", 404, index(indexOf(referrer("sig", "a"))), 404, map[string]int{"api": 3, "tag": 4}},
+		{"no such image", 404, answer(404), 404, map[string]int{"api": 4, "tag": 4, "image": 4}},
+		{"the image is not to be had", 404, answer(404), 403, map[string]int{"api": 4, "tag": 4, "image": 4}},
+		{"the tag fails", 404, answer(403), 200, map[string]int{"api": 4, "tag": 4}},
+		{"the API refuses", 403, answer(404), 200, map[string]int{"api": 4}},
+		{"there is an API", 200, answer(404), 200, map[string]int{"api": 4}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				got := map[string]int{}
+				u, _ := bubble(t, func(w http.ResponseWriter, r *http.Request) {
+					switch {
+					case strings.Contains(r.URL.Path, "/referrers/") && tt.api == 200:
+						got["api"]++
+						index(indexOf())(w, r)
+					case strings.Contains(r.URL.Path, "/referrers/"):
+						got["api"]++
+						w.WriteHeader(tt.api)
+					case strings.HasSuffix(r.URL.Path, tag):
+						got["tag"]++
+						tt.tag(w, r)
+					default:
+						got["image"]++
+						w.WriteHeader(tt.image)
+					}
+				}, Options{}, Config{})
+				for _, repo := range []string{"app", "app", "other"} {
+					_, _ = u.Referrers(t.Context(), repo, subject, "") // what it says is TestReferrers'
+				}
+				time.Sleep(absentFor)
+				_, _ = u.Referrers(t.Context(), "app", subject, "")
+				if diff := cmp.Diff(tt.counts, got); diff != "" {
+					t.Error(diff)
+				}
+			})
+		})
+	}
+}
+
 func TestReferrersOfNoDigest(t *testing.T) {
 	f := newFake(t)
 	if _, err := f.client(t, Config{}, anonymous).Referrers(t.Context(), "app", "sha256:../../x", ""); err == nil {
@@ -235,7 +290,7 @@ func TestReferrersOfRegistries(t *testing.T) {
 	}
 }
 
-func TestResolveIfChanged(t *testing.T) {
+func TestResolveWhatIsKnown(t *testing.T) {
 	known, other := godigest.FromString("known"), godigest.FromString("other")
 	conditional := func(w http.ResponseWriter, r *http.Request) { // the tag names known
 		w.Header().Set("Docker-Content-Digest", known.String())
@@ -244,19 +299,18 @@ func TestResolveIfChanged(t *testing.T) {
 		}
 	}
 	for _, tt := range []struct {
-		name    string
-		answer  http.HandlerFunc
-		known   godigest.Digest
-		want    godigest.Digest
-		changed bool
-		err     string
+		name   string
+		answer http.HandlerFunc
+		known  godigest.Digest
+		want   godigest.Digest
+		err    string
 	}{
 		{name: "304", answer: conditional, known: known, want: known},
 		{name: "304 without digest", answer: answer(304), known: known, want: known},
-		{name: "changed", answer: conditional, known: other, want: known, changed: true},
-		{name: "nothing known", answer: conditional, want: known, changed: true},
+		{name: "changed", answer: conditional, known: other, want: known},
+		{name: "nothing known", answer: conditional, want: known},
 		{name: "condition ignored", answer: answer(200, "Docker-Content-Digest", known.String()), known: known, want: known},
-		{name: "condition ignored, changed", answer: answer(200, "Docker-Content-Digest", other.String()), known: known, want: other, changed: true},
+		{name: "condition ignored, changed", answer: answer(200, "Docker-Content-Digest", other.String()), known: known, want: other},
 		{name: "304 of another digest", answer: answer(304, "Docker-Content-Digest", other.String()), known: known, err: "not modified"},
 		{name: "304 unasked", answer: answer(304, "Docker-Content-Digest", other.String()), err: "304"},
 		{name: "404", answer: answer(404), known: known, err: "404"},
@@ -264,15 +318,15 @@ func TestResolveIfChanged(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake(t)
 			f.set(func() { f.answer = tt.answer })
-			desc, changed, err := f.client(t, Config{}, anonymous).ResolveIfChanged(t.Context(), "app", "1", tt.known)
+			desc, err := f.client(t, Config{}, anonymous).Resolve(t.Context(), "app", "1", tt.known)
 			if tt.err != "" {
-				if err == nil || !strings.Contains(err.Error(), tt.err) || changed || desc.Digest != "" {
-					t.Fatalf("ResolveIfChanged = %v, %v, %v, want an error with %q", desc, changed, err, tt.err)
+				if err == nil || !strings.Contains(err.Error(), tt.err) || desc.Digest != "" {
+					t.Fatalf("Resolve = %v, %v, want an error with %q", desc, err, tt.err)
 				}
 				return
 			}
-			if err != nil || desc.Digest != tt.want || changed != tt.changed {
-				t.Errorf("ResolveIfChanged = %v, %v, %v, want %s, %v", desc.Digest, changed, err, tt.want, tt.changed)
+			if err != nil || desc.Digest != tt.want {
+				t.Errorf("Resolve = %v, %v, want %s", desc.Digest, err, tt.want)
 			}
 		})
 	}

@@ -33,18 +33,11 @@ type Manifest struct {
 }
 
 // Resolve returns the descriptor that tag names now. It asks with HEAD, and
-// with GET where the answer to HEAD lacks a digest.
-func (u *Upstream) Resolve(ctx context.Context, repo, tag string) (ocispec.Descriptor, error) {
-	desc, _, err := u.ResolveIfChanged(ctx, repo, tag, "")
-	return desc, err
-}
-
-// ResolveIfChanged is Resolve for a caller that knows what tag named when it
-// asked before. The upstream is told (If-None-Match), so that one which spares
-// unchanged manifests in its quota can; its 304 gives a descriptor with the
-// digest known and nothing else. changed says that tag names another digest
-// now, or that known is "".
-func (u *Upstream) ResolveIfChanged(ctx context.Context, repo, tag string, known godigest.Digest) (desc ocispec.Descriptor, changed bool, err error) {
+// with GET where the answer to HEAD lacks a digest. known is what the tag named
+// when the caller asked before, or "". The upstream is told (If-None-Match), so
+// that one which spares unchanged manifests in its quota can; its 304 gives a
+// descriptor with the digest known and nothing else.
+func (u *Upstream) Resolve(ctx context.Context, repo, tag string, known godigest.Digest) (desc ocispec.Descriptor, err error) {
 	rq := request{
 		method: http.MethodHead, repo: repo, kind: kindManifest, op: "manifest " + repo + ":" + tag, path: "/manifests/" + tag,
 		header: map[string]string{"Accept": manifestTypes},
@@ -70,16 +63,16 @@ func (u *Upstream) ResolveIfChanged(ctx context.Context, repo, tag string, known
 		return nil
 	})
 	if err != nil {
-		return ocispec.Descriptor{}, false, err
+		return ocispec.Descriptor{}, err
 	}
 	if desc.Digest == "" {
 		m, err := u.Manifest(ctx, repo, tag)
 		if err != nil {
-			return ocispec.Descriptor{}, false, err
+			return ocispec.Descriptor{}, err
 		}
 		desc = ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: int64(len(m.Bytes))}
 	}
-	return desc, desc.Digest != known, nil
+	return desc, nil
 }
 
 // Manifest returns the manifest that reference, a tag or a digest, names. The

@@ -24,7 +24,7 @@ func TestRetries(t *testing.T) {
 		return err
 	}
 	head := func(ctx context.Context, u *Upstream) error {
-		_, err := u.Resolve(ctx, "app", "1")
+		_, err := u.Resolve(ctx, "app", "1", "")
 		return err
 	}
 	tags := func(ctx context.Context, u *Upstream) error {
@@ -105,13 +105,13 @@ func TestRetriesRefusedConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u, p := bubble(t, answer(200, "Docker-Content-Digest", godigest.FromString("x").String()), Options{}, Config{})
 		p.down.Store(true)
-		_, err := u.Resolve(t.Context(), "app", "1")
+		_, err := u.Resolve(t.Context(), "app", "1", "")
 		var un *UnreachableError
 		if n := p.dials.Load(); !errors.As(err, &un) || n != maxTries {
 			t.Errorf("error = %v after %d connections, want an *UnreachableError after %d", err, n, maxTries)
 		}
 		time.AfterFunc(time.Millisecond, func() { p.down.Store(false) })
-		if _, err := u.Resolve(t.Context(), "app", "1"); err != nil {
+		if _, err := u.Resolve(t.Context(), "app", "1", ""); err != nil {
 			t.Errorf("back again: %v", err)
 		}
 	})
@@ -121,7 +121,7 @@ func TestRetriesRefusedConnections(t *testing.T) {
 func TestBlobsAreLeftToFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u, p := bubble(t, answer(404), Options{}, Config{})
-		_, _ = u.Resolve(t.Context(), "app", "1")
+		_, _ = u.Resolve(t.Context(), "app", "1", "")
 		p.down.Store(true)
 		before := p.dials.Load()
 		_, _, err := u.Blob(t.Context(), "app", godigest.FromString("x"), 0, -1)
@@ -137,7 +137,7 @@ func TestNoRetryOfTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u, p := bubble(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, Options{}, Config{})
 		start := time.Now()
-		_, err := u.Resolve(t.Context(), "app", "1")
+		_, err := u.Resolve(t.Context(), "app", "1", "")
 		var un *UnreachableError
 		if took := time.Since(start); !errors.As(err, &un) || !errors.Is(err, context.DeadlineExceeded) || took != headerTimeout {
 			t.Errorf("error = %v after %s, want a time-out after %s", err, took, headerTimeout)
@@ -348,7 +348,7 @@ func TestBudget(t *testing.T) {
 		s := &script{steps: []http.HandlerFunc{answer(200, "Docker-Content-Digest", godigest.FromString("x").String())}}
 		u, _ := bubble(t, s.ServeHTTP, Options{}, Config{Budget: Budget{Requests: 2, Per: time.Minute}})
 		resolve := func() error {
-			_, err := u.Resolve(t.Context(), "app", "1")
+			_, err := u.Resolve(t.Context(), "app", "1", "")
 			return err
 		}
 		for range 2 {
@@ -410,7 +410,7 @@ func TestRateLimitIsTold(t *testing.T) {
 						got = &told{limit, remaining, per}
 					},
 				}, Config{})
-				_, _ = u.Resolve(t.Context(), "app", "1")
+				_, _ = u.Resolve(t.Context(), "app", "1", "")
 				if (got == nil) != (tt.want == nil) || got != nil && *got != *tt.want {
 					t.Errorf("told %v, want %v", got, tt.want)
 				}

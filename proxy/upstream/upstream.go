@@ -128,6 +128,8 @@ type Upstream struct {
 	observe   func(upstream, kind string, status int)
 	rateLimit func(upstream string, limit, remaining int, window time.Duration)
 
+	noReferrers absent
+
 	group singleflight.Group // one ping and token exchange per repository at a time
 	mu    sync.Mutex
 	repos map[string]*http.Client // by repository

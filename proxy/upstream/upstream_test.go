@@ -135,7 +135,7 @@ func TestPull(t *testing.T) {
 	manifest, layer := f.push(t, "app:1")
 	pings := f.count("GET /v2/")
 	u := f.client(t, Config{}, anonymous)
-	desc, err := u.Resolve(t.Context(), "app", "1")
+	desc, err := u.Resolve(t.Context(), "app", "1", "")
 	if err != nil || desc.Digest != manifest {
 		t.Fatalf("Resolve = %v, %v, want %s", desc, err, manifest)
 	}
@@ -194,7 +194,7 @@ func TestCredentials(t *testing.T) {
 			f.set(func() { f.user = "ann" })
 			u := f.client(t, tt.cfg, tt.keys)
 			for range 10 {
-				_, err := u.Resolve(t.Context(), "app", "1")
+				_, err := u.Resolve(t.Context(), "app", "1", "")
 				var status *StatusError
 				if tt.want == 0 && err != nil || tt.want != 0 && (!errors.As(err, &status) || status.Status != tt.want) {
 					t.Fatalf("Resolve: %v, want status %d", err, tt.want)
@@ -222,7 +222,7 @@ func TestCrowdFetchesOneToken(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			if _, err := u.Resolve(t.Context(), "app", "1"); err != nil {
+			if _, err := u.Resolve(t.Context(), "app", "1", ""); err != nil {
 				t.Error(err)
 			}
 		})
@@ -249,7 +249,7 @@ func TestStatusesStayThemselves(t *testing.T) {
 			if !errors.As(err, &got) || got.Status != status || got.Code != "SOME_CODE" || got.Message != "some words" || got.RetryAfter != 7*time.Second {
 				t.Errorf("error = %#v", err)
 			}
-			if _, err := u.Resolve(t.Context(), "app", "1"); !errors.As(err, &got) || got.Status != status {
+			if _, err := u.Resolve(t.Context(), "app", "1", ""); !errors.As(err, &got) || got.Status != status {
 				t.Errorf("Resolve: %v", err)
 			}
 		})
@@ -349,14 +349,14 @@ func TestUnreachable(t *testing.T) {
 	f := newFake(t)
 	u := f.client(t, Config{}, anonymous)
 	f.Close()
-	_, err := u.Resolve(t.Context(), "app", "1")
+	_, err := u.Resolve(t.Context(), "app", "1", "")
 	var un *UnreachableError
 	if !errors.As(err, &un) {
 		t.Errorf("error = %v, want an *UnreachableError", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := u.Resolve(ctx, "app", "1"); !errors.Is(err, context.Canceled) {
+	if _, err := u.Resolve(ctx, "app", "1", ""); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }

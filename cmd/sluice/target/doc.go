@@ -6,6 +6,7 @@
 //	oci-archive:FILE[:TAG|@DIGEST]           layout.go     the same in a tar file
 //	docker-archive:FILE                      docker.go     what `docker save` writes
 //	dir:DIR                                  dir.go        a root file system
+//	sbom:FILE                                sbom.go       the packages that a document lists
 //
 // Invariants:
 //   - Manifests have the digest by which they were found; configs and layers
@@ -15,4 +16,7 @@
 //   - Files are read within the directory or archive only; a link cannot lead
 //     out of it.
 //   - What could not be read of a directory is in the layer as incomplete.
+//   - Software that a document lists without a package URL, and distribution
+//     packages without their release, are incomplete too: nothing can be held
+//     against them.
 package target

@@ -14,8 +14,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sluiceproxy/sluice/analyzer"
+	"github.com/sluiceproxy/sluice/proxy/gate"
 	"github.com/sluiceproxy/sluice/proxy/route"
 	"github.com/sluiceproxy/sluice/proxy/upstream"
+	"github.com/sluiceproxy/sluice/signing"
 )
 
 // openReference opens NAME[:TAG][@DIGEST] at the upstream that it names.
@@ -40,7 +42,7 @@ func openReference(ctx context.Context, spec string, want platform, opts Options
 	if err != nil {
 		return nil, err
 	}
-	t := &Target{Name: rt.Name, Upstream: rt.Upstream, Repository: rt.Repository}
+	t := &Target{Name: rt.Name, Upstream: rt.Upstream, Repository: rt.Repository, Source: gate.NewSource(up, rt.Repository, nil)}
 	if tag != "" {
 		t.Tags = []string{tag}
 	}
@@ -49,7 +51,11 @@ func openReference(ctx context.Context, spec string, want platform, opts Options
 		if err != nil {
 			return analyzer.Manifest{}, err
 		}
-		return analyzer.ParseManifest(m.MediaType, m.Bytes)
+		parsed, err := analyzer.ParseManifest(m.MediaType, m.Bytes)
+		if parsed.Index {
+			t.Indexes = append(t.Indexes, signing.Parent{Desc: parsed.Descriptor, Raw: m.Bytes})
+		}
+		return parsed, err
 	}
 	m, err := fetch(ref)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/analyzer"
 	"github.com/sluiceproxy/sluice/proxy"
+	"github.com/sluiceproxy/sluice/signing"
 )
 
 // Options say how targets are opened.
@@ -42,6 +43,13 @@ type Target struct {
 	Image      analyzer.Image
 	// Layers are read already, by digest; the analyzer need not open them.
 	Layers map[godigest.Digest]*analyzer.Layer
+	// Source is where the image's signatures are, nil for one that is in no
+	// registry; Indexes are the Parents with their bytes.
+	Source  signing.Source
+	Indexes []signing.Parent
+	// Inventory is set where there is nothing to analyse: a document says what
+	// the image holds. Image then has an identity only.
+	Inventory *analyzer.Inventory
 
 	close func() error
 }
@@ -57,10 +65,6 @@ func (t *Target) Close() error {
 // ErrInvalid is wrapped by errors about the way a target is written.
 var ErrInvalid = errors.New("invalid target")
 
-// ErrUnsupported is wrapped by errors about kinds of targets that cannot be
-// scanned yet.
-var ErrUnsupported = errors.New("not supported yet")
-
 // Open opens what spec names. Close the Target after use.
 func Open(ctx context.Context, spec string, opts Options) (*Target, error) {
 	want, err := parsePlatform(opts.Platform)
@@ -70,11 +74,9 @@ func Open(ctx context.Context, spec string, opts Options) (*Target, error) {
 	scheme, rest, ok := strings.Cut(spec, ":")
 	if ok {
 		open := map[string]func(context.Context, string, platform, Options) (*Target, error){
-			"oci-layout": openLayout, "oci-archive": openArchive, "docker-archive": openDocker, "dir": openDir,
+			"oci-layout": openLayout, "oci-archive": openArchive, "docker-archive": openDocker, "dir": openDir, "sbom": openSBOM,
 		}[scheme]
 		switch {
-		case scheme == "sbom":
-			return nil, fmt.Errorf("%s: %w", spec, ErrUnsupported)
 		case open != nil && rest == "":
 			return nil, fmt.Errorf("%w %q: a path is wanted after the colon", ErrInvalid, spec)
 		case open != nil:

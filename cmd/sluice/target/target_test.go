@@ -499,7 +499,6 @@ func TestReference(t *testing.T) {
 		{spec: "shop:", err: "invalid"},
 		{spec: "shop@sha256:12", err: "invalid"},
 		{spec: "", err: "invalid"},
-		{spec: "sbom:x.json", err: "not supported yet"},
 	} {
 		t.Run(tt.spec+" "+tt.platform, func(t *testing.T) {
 			opts := opts

@@ -14,6 +14,7 @@ import (
 
 	cpb "github.com/google/osv-scalibr/binary/proto/config_go_proto"
 	"github.com/google/osv-scalibr/extractor/filesystem/language/java/archive"
+	"github.com/google/osv-scalibr/extractor/filesystem/language/python/wheelegg"
 
 	"github.com/sluiceproxy/sluice/analyzer"
 )
@@ -23,13 +24,23 @@ const maxManifest = 1 << 20
 
 func isJava(name string) bool { return archive.IsArchive(name) }
 
-// parseJava identifies a Java archive and the archives within it.
+// isArchive knows the archives that runtimes load programs from, Java's and
+// Python's (wheels, eggs, zipapps), and plain zip files, which carry such.
+func isArchive(name string) bool {
+	switch strings.ToLower(path.Ext(name)) {
+	case ".whl", ".egg", ".pyz", ".pex", ".zip":
+		return true
+	}
+	return isJava(name)
+}
+
+// parseArchive identifies an archive and the archives within it.
 //
-// scalibr identifies (pom.properties, manifest, file name), but it reads inner
-// archives and manifests to whatever size they claim. So the archives are
-// walked here, under the session's limits, and scalibr gets a small archive
-// with nothing but the manifests.
-func parseJava(ctx context.Context, s *Session, p string, c Content) ([]analyzer.Package, error) {
+// scalibr identifies (pom.properties, manifest, file name; METADATA, PKG-INFO),
+// but it reads inner archives and manifests to whatever size they claim. So the
+// archives are walked here, under the session's limits, and scalibr gets a small
+// archive with nothing but the manifests.
+func parseArchive(ctx context.Context, s *Session, p string, c Content) ([]analyzer.Package, error) {
 	return s.archive(ctx, p, "", c, 1)
 }
 
@@ -40,10 +51,14 @@ func (s *Session) archive(ctx context.Context, outer, inner string, c Content, d
 	if c.Size <= 22 { // at most an empty archive's end record
 		return nil, nil
 	}
-	if err := checkDirectory(c, s.ex.opts.MaxArchiveEntries); err != nil {
-		return nil, err
+	err := checkDirectory(c, s.ex.opts.MaxArchiveEntries)
+	var zr *zip.Reader
+	if err == nil {
+		zr, err = zip.NewReader(c, c.Size)
 	}
-	zr, err := zip.NewReader(c, c.Size)
+	if errors.Is(err, zip.ErrFormat) && strings.EqualFold(path.Ext(path.Join(outer, inner)), ".zip") {
+		return nil, nil // something else of that name, which nothing loads code from
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +75,11 @@ func (s *Session) archive(ctx context.Context, outer, inner string, c Content, d
 		switch {
 		case base == "pom.properties" || strings.EqualFold(base, "manifest.mf"):
 			err = copyManifest(zw, f)
-		case isJava(f.Name) && !f.FileInfo().IsDir():
+		case isMetadata(file{path: f.Name, base: base}) && !f.FileInfo().IsDir():
+			var found []analyzer.Package
+			found, err = s.innerMetadata(ctx, outer, inner, f)
+			pkgs = append(pkgs, found...)
+		case isArchive(f.Name) && !f.FileInfo().IsDir():
 			var found []analyzer.Package
 			found, err = s.innerArchive(ctx, outer, innerPath(inner, f.Name), f, depth+1)
 			pkgs = append(pkgs, found...)
@@ -77,8 +96,40 @@ func (s *Session) archive(ctx context.Context, outer, inner string, c Content, d
 			break
 		}
 	}
+	if !isJava(path.Join(outer, inner)) {
+		return pkgs, errors.Join(errs...)
+	}
 	found, err := identify(ctx, zw, &manifests, outer, inner)
 	return append(pkgs, found...), errors.Join(append(errs, err)...)
+}
+
+// innerMetadata reads what an archive says of a Python package in it.
+func (s *Session) innerMetadata(ctx context.Context, outer, inner string, f *zip.File) ([]analyzer.Package, error) {
+	if err := s.open(int64(min(f.UncompressedSize64, maxManifest))); err != nil {
+		return nil, err
+	}
+	r, err := f.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, int64(min(f.UncompressedSize64, maxManifest)))) // the fields stand before the text
+	if err != nil {
+		return nil, err
+	}
+	ex, err := wheelegg.New(&cpb.PluginConfig{})
+	if err != nil {
+		return nil, err
+	}
+	inv, err := runScalibr(ctx, ex, f.Name, Content{bytes.NewReader(b), int64(len(b))})
+	if err == nil && len(inv.Packages) == 0 {
+		err = errors.New("no name or version found")
+	}
+	pkgs := convert(inv.Packages, outer)
+	for i := range pkgs {
+		pkgs[i].Inner = inner
+	}
+	return pkgs, err
 }
 
 // identify lets scalibr name the archive whose manifests were collected.
@@ -106,13 +157,21 @@ func identify(ctx context.Context, zw *zip.Writer, b *bytes.Buffer, outer, inner
 	return pkgs, err
 }
 
+// open counts bytes that are unpacked, against the limit for one file.
+func (s *Session) open(size int64) error {
+	if size > s.ex.opts.MaxArchiveBytes-s.opened {
+		return fmt.Errorf("archives within it hold more than %d bytes", s.ex.opts.MaxArchiveBytes)
+	}
+	s.opened += size
+	return nil
+}
+
 // innerArchive unpacks one archive within an archive to memory or to a file.
 func (s *Session) innerArchive(ctx context.Context, outer, inner string, f *zip.File, depth int) ([]analyzer.Package, error) {
 	size := int64(min(f.UncompressedSize64, 1<<62))
-	if size > s.ex.opts.MaxArchiveBytes-s.opened {
-		return nil, fmt.Errorf("archives within it hold more than %d bytes", s.ex.opts.MaxArchiveBytes)
+	if err := s.open(size); err != nil {
+		return nil, err
 	}
-	s.opened += size
 	r, err := f.Open()
 	if err != nil {
 		return nil, err
