@@ -17,7 +17,11 @@ type overwritten struct {
 // overwrites returns what layers take away from those below them, for each
 // number of layers that a base could have.
 func overwrites(layers []*Layer) []Overwrites {
-	t := taking{alive: map[string]int{}}
+	paths := 0
+	for _, l := range layers {
+		paths += len(l.Paths)
+	}
+	t := taking{files: make(map[string]int, paths), dirs: map[string]bool{}, last: len(layers) - 1}
 	for i, l := range layers {
 		t.add(layers[:i], l, i)
 	}
@@ -38,7 +42,9 @@ func overwrites(layers []*Layer) []Overwrites {
 
 // taking follows the file system from the lowest layer up.
 type taking struct {
-	alive map[string]int // path to the layer that has it; directories end in a slash
+	files map[string]int  // by path the layer that has it
+	dirs  map[string]bool // without the slash at the end
+	last  int             // the topmost layer, whose own paths nobody takes
 	taken []overwritten
 }
 
@@ -51,22 +57,28 @@ func (t *taking) add(below []*Layer, l *Layer, i int) {
 		t.takeBelow(below, p, i)
 	}
 	for _, p := range l.Paths {
-		if dir, ok := strings.CutSuffix(p, "/"); ok {
+		dir, isDir := strings.CutSuffix(p, "/")
+		if i > 0 {
 			t.take(dir, i)
-		} else {
-			t.take(p, i)
-			if _, ok := t.alive[p+"/"]; ok {
-				t.takeBelow(below, p, i)
-			}
 		}
-		t.alive[p] = i
+		switch {
+		case isDir:
+			t.dirs[dir] = true
+			continue
+		case t.dirs[p]:
+			t.takeBelow(below, p, i)
+			delete(t.dirs, p)
+		}
+		if i < t.last {
+			t.files[p] = i
+		}
 	}
 }
 
 // take notes that the file p is gone, if there is one.
 func (t *taking) take(p string, by int) {
-	if from, ok := t.alive[p]; ok {
-		delete(t.alive, p)
+	if from, ok := t.files[p]; ok {
+		delete(t.files, p)
 		t.taken = append(t.taken, overwritten{p, from, by})
 	}
 }
@@ -80,10 +92,10 @@ func (t *taking) takeBelow(below []*Layer, dir string, by int) {
 	for _, l := range below {
 		at, _ := slices.BinarySearch(l.Paths, prefix)
 		for ; at < len(l.Paths) && strings.HasPrefix(l.Paths[at], prefix); at++ {
-			if p := l.Paths[at]; strings.HasSuffix(p, "/") {
-				delete(t.alive, p)
+			if dir, ok := strings.CutSuffix(l.Paths[at], "/"); ok {
+				delete(t.dirs, dir)
 			} else {
-				t.take(p, by)
+				t.take(l.Paths[at], by)
 			}
 		}
 	}

@@ -3,13 +3,16 @@ package extract
 import (
 	"archive/zip"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	cpb "github.com/google/osv-scalibr/binary/proto/config_go_proto"
@@ -58,6 +61,9 @@ func (s *Session) archive(ctx context.Context, outer, inner string, c Content, d
 	}
 	if errors.Is(err, zip.ErrFormat) && strings.EqualFold(path.Ext(path.Join(outer, inner)), ".zip") {
 		return nil, nil // something else of that name, which nothing loads code from
+	}
+	if err == nil && overlap(zr.File) {
+		err = errors.New("entries that share bytes")
 	}
 	if err != nil {
 		return nil, err
@@ -248,6 +254,27 @@ func copyManifest(zw *zip.Writer, f *zip.File) error {
 	}
 	_, err = w.Write(b)
 	return err
+}
+
+// overlap reports whether two entries claim the same bytes, as those of a zip
+// bomb do (D. Fifield, "A better zip bomb", 2019). No tool writes such archives.
+func overlap(files []*zip.File) bool {
+	type span struct{ from, to int64 }
+	spans := make([]span, 0, len(files))
+	for _, f := range files {
+		from, err := f.DataOffset()
+		if err != nil || f.CompressedSize64 == 0 { // who reads it gets the error
+			continue
+		}
+		spans = append(spans, span{from, from + int64(min(f.CompressedSize64, math.MaxInt64/2))})
+	}
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	for i := 1; i < len(spans); i++ {
+		if spans[i].from < spans[i-1].to {
+			return true
+		}
+	}
+	return false
 }
 
 // checkDirectory refuses an archive with more than maxEntries entries before

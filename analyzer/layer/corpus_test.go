@@ -113,6 +113,30 @@ func pom(group, artifact, version string) string {
 	return fmt.Sprintf("groupId=%s\nartifactId=%s\nversion=%s\n", group, artifact, version)
 }
 
+// overlapping is a jar whose directory names one inner jar n times.
+func overlapping(t testing.TB, n int) string {
+	t.Helper()
+	files := map[string]string{"0.jar": jar(t, map[string]string{"META-INF/maven/g/a/pom.properties": pom("g", "a", "1"), "pad": strings.Repeat("\x00", 64<<10)})}
+	for i := 1; i < n; i++ {
+		files[fmt.Sprintf("%05d.jar", i)] = "x"
+	}
+	b := []byte(jar(t, files))
+	first := -1
+	for at := bytes.Index(b, []byte("PK\x01\x02")); at >= 0 && at+46 <= len(b); { // each header gets the first one's place and sizes
+		if first < 0 {
+			first = at
+		}
+		copy(b[at+10:at+28], b[first+10:first+28])
+		copy(b[at+42:at+46], b[first+42:first+46])
+		next := bytes.Index(b[at+4:], []byte("PK\x01\x02"))
+		if next < 0 {
+			break
+		}
+		at += 4 + next
+	}
+	return string(b)
+}
+
 // nestedJar is a jar in a jar in a jar, depth of them.
 func nestedJar(t testing.TB, depth int) string {
 	body := jar(t, map[string]string{"META-INF/maven/g/a/pom.properties": pom("g", "deepest", "1")})
@@ -211,11 +235,13 @@ func corpus(t testing.TB) []hostile {
 		{name: "nested jars", blob: pack(t, file("app/a.jar", nestedJar(t, 6))), want: []string{"maven/g:deepest@1"}},
 		{name: "jars nested too deep", blob: pack(t, file("app/a.jar", nestedJar(t, 7))), want: []string{"nested deeper than 6"}},
 		{name: "jar bomb", blob: pack(t, file("app/a.jar", jar(t, map[string]string{"b.jar": strings.Repeat("\x00", 2<<20)}))), opts: bounded(1 << 20), want: []string{"more than 1048576 bytes"}},
+		{name: "jar whose entries overlap", blob: pack(t, file("app/a.jar", overlapping(t, 2000))), want: []string{"share bytes"}},
 		{name: "jar with a huge manifest", blob: pack(t, file("app/a.jar", jar(t, map[string]string{"META-INF/MANIFEST.MF": strings.Repeat("A", 2<<20)}))), want: []string{"larger than 1048576 bytes"}},
 		{name: "jar that is no zip", blob: pack(t, file("app/a.jar", strings.Repeat("no zip", 100))), want: []string{"not a valid zip"}},
 		{name: "JSON nested deep", blob: pack(t, file("app/node_modules/a/package.json", deep), file("app/package-lock.json", deep), file("app/poetry.lock", "a = "+deep), file("app/pnpm-lock.yaml", deep)), want: []string{"nested deeper", "nested deeper", "nested deeper", "nested deeper"}},
 		{name: "a status without installed packages' versions", blob: pack(t, file(dpkgDB, dpkgRec+"Package: hidden\nStatus: install ok installed\n\n")), want: []string{"deb/libc6@2.36-9+deb12u3", "1 of 2 installed"}},
 		{name: "apk database that is none", blob: pack(t, file(apkDB, "<html>")), want: []string{"invalid line"}},
+		{name: "apk database with a value without end", blob: pack(t, file(apkDB, "P:"+strings.Repeat("m", 2<<20)+"\nV:1\n\n")), want: []string{"apk"}},
 		{name: "dpkg database that is none", blob: pack(t, file(dpkgDB, "Title: x\n")), want: []string{"no record found"}},
 		{name: "rpm database that is none", blob: pack(t, file("var/lib/rpm/rpmdb.sqlite", "SQLite format 3\x00garbage"), file("var/lib/rpm/Packages", "x"), file("usr/lib/sysimage/rpm/Packages.db", strings.Repeat("RpmP", 99))), want: []string{"rpm database", "rpm database", "rpm database"}},
 		{name: "bytes that are no text", blob: pack(t, file(dpkgDB, "Package: a\xff\nStatus: install ok installed\nVersion: 1\xfe\n\n")), want: []string{"deb/a\uFFFD@1\uFFFD"}},
