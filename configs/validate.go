@@ -87,11 +87,10 @@ func (c *Config) problems() Problems {
 
 func (k *checker) attest() {
 	a := &k.c.Attest
-	for path, s := range map[string]string{"attest.notBefore": a.NotBefore, "attest.notAfter": a.NotAfter} {
-		k.time(path, s)
-	}
+	k.time("attest.notBefore", a.NotBefore)
+	k.time("attest.notAfter", a.NotAfter)
 	for i, o := range a.Older {
-		path := fmt.Sprintf("attest.older[%d]", i)
+		path := fmt.Sprintf("attest.older.%d", i)
 		if o.File == "" {
 			k.bad(path+".file", "the file of a public key is wanted")
 		}

@@ -200,6 +200,26 @@ func TestPushModes(t *testing.T) {
 	})
 }
 
+// TestAnnotateIsOfTheGatedRegistry: a mode that lets denied pushes pass is no
+// hole for upstream images, whatever its pattern, and a block still holds.
+func TestAnnotateIsOfTheGatedRegistry(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	bad := alpineImage(t, vulnerable)
+	u.push(t, "app", "1", bad)
+	s := start(t, options{upstream: u.URL, advisories: smallFeed(t), config: everyone + "registry: {modes: [{repositories: ['**'], mode: annotate}]}\n"})
+	if a := s.get(t, "/v2/up/app/manifests/1"); a.status != http.StatusForbidden {
+		t.Errorf("upstream image: %d", a.status)
+	}
+	if a := s.pushImage(t, "", "local/app", "1", bad); a.status != http.StatusCreated || !strings.HasPrefix(a.header.Get("Sluice-Verdict"), "annotate; ") || !strings.Contains(a.header.Get("Warning"), victimCVE) {
+		t.Errorf("push: %d %v", a.status, a.header)
+	}
+	s.block(t, "digest", must(bad.Digest())(t).String())
+	if a := s.get(t, "/v2/local/app/manifests/1"); a.status != http.StatusForbidden {
+		t.Errorf("blocked: %d", a.status)
+	}
+}
+
 // emptyFeed is smallFeed without the advisory that denies.
 func emptyFeed(t *testing.T) string {
 	t.Helper()
@@ -266,12 +286,20 @@ func TestPushLifecycle(t *testing.T) {
 		}
 	}
 
+	signature := mutate.Subject(image(t, "amd64", layerText(t, "signature")), *must(partial.Descriptor(one))(t)).(v1.Image) //nolint:errcheck,forcetypeassert // Subject returns what it was given
+	s.wantPush(t, "alice", "local/team/app", "signature", signature)
+	cosign := "sha256-" + first.Encoded() + ".sig"
+	s.wantPush(t, "alice", "local/team/app", cosign, image(t, "amd64", layerText(t, "as cosign does")))
 	out, code := sluice(t, "promote", "local/team/app@"+first.String(), "local/prod/app:v1", "--server", ops)
 	if code != 0 || !strings.Contains(out, first.String()) {
 		t.Errorf("promote: exit %d\n%s", code, out)
 	}
 	if a := s.get(t, "/v2/local/prod/app/manifests/v1", as("node")); godigest.FromBytes(a.body) != first {
 		t.Errorf("promoted: %d %s", a.status, a.body)
+	}
+	s.pulls(t, "local/prod/app", cosign, map[string]int{"node": 200})
+	if a := s.get(t, "/v2/local/prod/app/referrers/"+first.String(), as("node")); !strings.Contains(string(a.body), must(signature.Digest())(t).String()) {
+		t.Errorf("referrers of the promoted image: %d %s", a.status, a.body)
 	}
 	for blob, want := range contentOf(t, one) {
 		if a := s.get(t, "/v2/local/prod/app/blobs/"+blob, as("node")); string(a.body) != string(want) {

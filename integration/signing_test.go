@@ -319,3 +319,33 @@ func TestNotation(t *testing.T) {
 		s.wantSigned(t, format)
 	}
 }
+
+// TestSignedPush: an image that is pushed without the signature it needs is in
+// quarantine until somebody signs it.
+func TestSignedPush(t *testing.T) {
+	t.Parallel()
+	key := signtest.NewKey(t, "p256")
+	s := gated(t, newUpstream(t), "policy: {file: "+signedPolicy(t, key.PEM)+"}\n")
+	d := s.wantPush(t, "alice", "local/quarantine/app", "1", alpineImage(t, clean))
+	s.pulls(t, "local/quarantine/app", "1", map[string]int{"alice": http.StatusOK, "node": http.StatusForbidden})
+	a := s.get(t, "/v2/local/quarantine/app/manifests/1", as("node"))
+	if _, message := a.refused(t); !strings.Contains(message, "not signed by signer") {
+		t.Errorf("message %q", message)
+	}
+	l := key.Legacy(t, "local/quarantine/app", d)
+	raw := must(json.Marshal(ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		Config: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: godigest.FromString("{}"), Size: 2},
+		Layers: []ocispec.Descriptor{{MediaType: l.MediaType, Digest: godigest.FromBytes(l.Data), Size: int64(len(l.Data)), Annotations: l.Annotations}},
+	}))(t)
+	for _, b := range [][]byte{[]byte("{}"), l.Data} {
+		if a := s.send(t, http.MethodPost, "/v2/local/quarantine/app/blobs/uploads/?digest="+godigest.FromBytes(b).String(), b, as("alice"), "Content-Type: application/octet-stream"); a.status != http.StatusCreated {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	a = s.send(t, http.MethodPut, "/v2/local/quarantine/app/manifests/"+strings.Replace(d.String(), ":", "-", 1)+".sig", raw, as("alice"), "Content-Type: "+ocispec.MediaTypeImageManifest)
+	if a.status != http.StatusCreated {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	s.pulls(t, "local/quarantine/app", "1", map[string]int{"alice": http.StatusOK, "node": http.StatusOK})
+}

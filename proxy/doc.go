@@ -19,6 +19,11 @@
 // Its layers follow by gate.Blob: a blob is served as a member of a manifest
 // that may be served, from the store with sendfile.
 //
+// A push takes the same gate: registry.Handler lets auth.Controller say who may,
+// upload.Manager take the blobs in while analyzer.Arrival scans them, local.Registry
+// keep them, and gate.Push judge the manifest before it is stored. Server.collect
+// removes what retention rules let go and what no manifest names.
+//
 // The operations listener, 127.0.0.1:5001, has liveness, readiness, metrics
 // and the REST API of package api.
 //

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"text/tabwriter"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -85,6 +84,7 @@ type updateFlags struct {
 	platforms                                   []string
 	key, passwordFile                           string
 	expires                                     time.Duration
+	replace                                     bool
 }
 
 func newLockUpdate() *cobra.Command {
@@ -96,7 +96,8 @@ func newLockUpdate() *cobra.Command {
 lock in place of the entry before, whose digests become superseded, and raises
 the serial. Sources:
 
-  tofu              what the registry has now: trust on first use
+  tofu              what the registry has now: trust on first use; a change later
+                    is an error without --replace
   debian-artifacts  the OCI indexes that Debian publishes beside its images
   sha256sums        a SHA256SUMS file with an OpenPGP signature (--url, --keyring, --archive)
   checksums         a file of sha256 or sha512 sums without signature (--url, --archive)
@@ -106,7 +107,10 @@ archive, as stored or uncompressed.
 
 With --key the lock is signed as "cosign sign-blob" does; the password of an
 encrypted key is in --password-file or COSIGN_PASSWORD. A lock that is signed
-already must be so by the same key.`,
+already must be so by the same key.
+
+Exit codes: 0 written, 1 an image changed since its first use, 2 wrong flags or a
+lock that is malformed or not signed by the key, 3 anything else.`,
 		Example: `  sluice lock update --lock images.lock --key cosign.key gcr.io/distroless/static:nonroot
   sluice lock update --key lock.key --source debian-artifacts --platform linux/amd64 debian:bookworm-slim
   sluice lock update --key lock.key --source checksums --archive 'alpine-minirootfs-*-{arch}.tar.gz' \
@@ -124,6 +128,7 @@ already must be so by the same key.`,
 	fl.StringSliceVar(&f.platforms, "platform", []string{"linux/amd64", "linux/arm64"}, "os/arch[/variant] that are wanted; may be given again")
 	fl.StringVar(&f.key, "key", "", "private key to sign with: a file (PKCS#8 or cosign's), env:NAME, or the address of a KMS")
 	fl.StringVar(&f.passwordFile, "password-file", "", "file that holds the key's password")
+	fl.BoolVar(&f.replace, "replace", false, "with --source tofu: take the registry's word also where the lock has another digest")
 	fl.DurationVar(&f.expires, "expires", 90*24*time.Hour, "how long the lock is good; 0 = for ever")
 	return cmd
 }
@@ -170,9 +175,13 @@ func (f *updateFlags) run(cmd *cobra.Command, images []string) error {
 		if err != nil {
 			return err
 		}
+		first := file.Find(im.Name, im.Tag) == nil
 		state := "unchanged"
 		if file.Update(im) {
 			state = "updated"
+			if !first && !f.replace && im.Source.Type == lock.FirstUse {
+				return &exitError{exitDenied, fmt.Errorf("%s:%s is not what the lock says any more, and nobody published that; if it is meant, use --replace", im.Name, im.Tag)}
+			}
 		}
 		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s:%s\n", state, im.Name, im.Tag); err != nil {
 			return err
@@ -223,7 +232,11 @@ func (f *updateFlags) read(key attest.Key) (*lock.File, error) {
 	signature, err := os.ReadFile(f.signatureFile())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return lock.Parse(f.lock, data)
+		file, err := lock.Parse(f.lock, data)
+		if err != nil {
+			return nil, usageError(err)
+		}
+		return file, nil
 	case err != nil:
 		return nil, err
 	case key == nil:
@@ -238,7 +251,7 @@ func (f *updateFlags) read(key attest.Key) (*lock.File, error) {
 		Signature: signing.Material{File: f.signatureFile(), Data: signature},
 		SignedBy:  &signing.KeyRing{Keys: []signing.Key{{Material: signing.Material{Data: []byte(public.PEM)}}}},
 	}); err != nil {
-		return nil, fmt.Errorf("the lock was changed by somebody else than the key: %w", err)
+		return nil, usageError(fmt.Errorf("the lock was changed by somebody else than the key: %w", err))
 	}
 	return lock.Parse(f.lock, data)
 }
@@ -309,103 +322,6 @@ func replaceFile(path string, data []byte) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return os.Rename(f.Name(), path)
-}
-
-func newLockVerify() *cobra.Command {
-	f := &lockFlags{}
-	var key string
-	cmd := &cobra.Command{
-		Use:   "verify [IMAGE...]",
-		Short: "Check the lock's signature and content, and images against it",
-		Long: `Verify checks that the lock is well-formed, not expired and, with --key, signed.
-Each image's digest is asked of its registry and looked up.
-
-Exit codes: 0 all is well, 1 an image is not as published or the lock has expired,
-2 the lock is malformed or not signed by the key, 3 a registry could not be asked.`,
-		Example: `  sluice lock verify --lock images.lock --key lock.pub
-  sluice lock verify --key lock.pub debian:bookworm debian@sha256:…`,
-		RunE: func(cmd *cobra.Command, args []string) error { return verifyLock(cmd, f, key, args) },
-	}
-	f.register(cmd)
-	cmd.Flags().StringVar(&key, "key", "", "public key that must have signed the lock; without it the signature is not looked at")
-	return cmd
-}
-
-func verifyLock(cmd *cobra.Command, f *lockFlags, key string, images []string) error {
-	now := time.Now()
-	l, err := f.open(key)
-	if err != nil {
-		return usageError(err)
-	}
-	id := l.ID()
-	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: serial %d, %s, %s\n", f.lock, id.Serial, id.Digest, lockExpiry(l, now)); err != nil {
-		return err
-	}
-	stale := !l.Expires().IsZero() && now.After(l.Expires())
-	bad := stale
-	if len(images) > 0 {
-		opts, err := f.targets(cmd)
-		if err != nil {
-			return err
-		}
-		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-		for _, spec := range images {
-			listing, digest, err := lookUp(cmd.Context(), l, spec, opts, now)
-			if err != nil {
-				return err
-			}
-			bad = bad || listing.Publication != signing.Published
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", listing.Publication, printable(spec), digest, printable(listing.Reason+listing.Warning))
-		}
-		if err := w.Flush(); err != nil {
-			return err
-		}
-	}
-	if bad {
-		return &exitError{exitDenied, nil}
-	}
-	return nil
-}
-
-// open opens the lock with the public key, or unsigned without one.
-func (f *lockFlags) open(key string) (*lock.Lock, error) {
-	spec := signing.Lock{Name: f.lock, Material: signing.Material{File: f.lock}, Unsigned: key == "", WarnStale: true}
-	if key != "" {
-		spec.Signature = signing.Material{File: f.signatureFile(), Optional: f.signature == ""}
-		spec.SignedBy = &signing.KeyRing{Keys: []signing.Key{{Material: signing.Material{File: key}}}}
-	}
-	loaded, err := spec.Load(os.ReadFile)
-	if err != nil {
-		return nil, err
-	}
-	return lock.Open(loaded)
-}
-
-func lockExpiry(l *lock.Lock, now time.Time) string {
-	switch at := l.Expires(); {
-	case at.IsZero():
-		return "never expires"
-	case now.After(at):
-		return "expired " + at.Format(time.RFC3339)
-	default:
-		return "expires " + at.Format(time.RFC3339)
-	}
-}
-
-// lookUp asks the registry what the reference names and the lock what it says of
-// that.
-func lookUp(ctx context.Context, l *lock.Lock, spec string, opts target.Options, now time.Time) (signing.Listing, string, error) {
-	t, reference, err := target.Repository(spec, opts)
-	if err != nil {
-		return signing.Listing{}, "", err
-	}
-	m, err := t.Source.Manifest(ctx, reference)
-	if err != nil {
-		return signing.Listing{}, "", fmt.Errorf("%s: %w", spec, err)
-	}
-	s := signing.Subject{Name: t.Name, Tags: t.Tags}
-	s.Desc.Digest, s.Desc.MediaType, s.Desc.Size = m.Digest, m.MediaType, int64(len(m.Raw))
-	return l.Listed(&s, now), m.Digest.String(), nil
 }
 
 // acceptLocks remembers the policy's locks as those in force; one that is older

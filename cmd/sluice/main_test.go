@@ -48,6 +48,8 @@ func TestMain(m *testing.M) {
 		"mkjar":    func() { helper(mkjar) },
 		"corrupt":  func() { helper(corrupt) },
 		"block":    func() { helper(block) },
+		"mkpush":   func() { helper(mkpush) },
+		"mksigner": func() { helper(mksigner) },
 	})
 }
 

@@ -178,6 +178,13 @@ func writeExplanation(w io.Writer, e api.Explanation) error {
 			}
 			b.WriteString("\n")
 		}
+		for _, t := range v.Trust {
+			fmt.Fprintf(&b, "  signatures for policy %s: %s", t.Policy, t.Outcome)
+			if len(t.Passed) > 0 {
+				fmt.Fprintf(&b, " by %s", strings.Join(t.Passed, ", "))
+			}
+			b.WriteString("\n")
+		}
 	}
 	for _, i := range e.Images {
 		fmt.Fprintf(&b, "%s: tags %s; %d pulls", printable(i.Name), orDash(strings.Join(i.Tags, ", ")), i.Pulls)

@@ -13,7 +13,6 @@ import (
 	godigest "github.com/opencontainers/go-digest"
 
 	"github.com/sluiceproxy/sluice/proxy/gate"
-	"github.com/sluiceproxy/sluice/proxy/local"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/records"
 )
@@ -155,7 +154,7 @@ func fromGate(err error) *Problem {
 		manifest *gate.ManifestError
 		platform *gate.PlatformError
 		missing  *records.MissingError
-		quota    *local.QuotaError
+		quota    *records.QuotaError
 	)
 	switch {
 	case errors.As(err, &denied):

@@ -62,7 +62,7 @@ func (s *state) promote(_ context.Context, from, _, by string) (gate.Pushed, err
 	case "local/moved":
 		return gate.Pushed{}, fmt.Errorf("1.2: %w", records.ErrImmutable)
 	case "local/full":
-		return gate.Pushed{}, &local.QuotaError{Prefix: "local/prod/", Used: 1, Most: 1}
+		return gate.Pushed{}, &records.QuotaError{Prefix: "local/prod/", Used: 1, Most: 1}
 	}
 	return gate.Pushed{Digest: digest, Verdict: policy.Verdict{ID: "v-3", Decision: policy.Annotate}}, s.err
 }

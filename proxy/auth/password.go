@@ -23,7 +23,7 @@ import (
 type users struct {
 	hashes map[string][]byte
 	decoy  []byte        // some user's hash, compared where there is no such user, so that the time taken does not tell
-	slots  chan struct{} // bcrypt runs at most once for each processor
+	slots  chan struct{} // bcrypt runs on half of the processors at most, so that guesses leave room for pulls
 
 	mu     sync.Mutex
 	proven map[[32]byte]time.Time // SHA-256 of user and password: until when it counts
@@ -37,7 +37,7 @@ const (
 
 // readUsers reads user:bcrypt lines; empty lines and those with # are skipped.
 func readUsers(file string) (*users, error) {
-	u := &users{hashes: map[string][]byte{}, slots: make(chan struct{}, runtime.GOMAXPROCS(0)), proven: map[[32]byte]time.Time{}}
+	u := &users{hashes: map[string][]byte{}, slots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), proven: map[[32]byte]time.Time{}}
 	if file == "" {
 		return u, nil
 	}

@@ -147,6 +147,9 @@ func (g *Gate) attestOne(job approval) {
 	ctx, cancel := context.WithTimeout(g.ctx, attestTimeout)
 	defer cancel()
 	wait, err := g.attest(ctx, job)
+	if err == nil {
+		err = g.offerParents(ctx, job)
+	}
 	if err != nil && g.ctx.Err() == nil {
 		g.opts.Log.Warn("not attested", zap.String("repository", job.entry.key.name), zap.Stringer("digest", job.entry.key.digest), zap.Error(err))
 		wait = attestRetry
@@ -166,6 +169,9 @@ func (g *Gate) attestOne(job approval) {
 // denies. wait is how long until that may be done.
 func (g *Gate) attest(ctx context.Context, job approval) (wait time.Duration, err error) {
 	k := job.entry.key
+	if g.Policy().Revision() != job.verdict.Policy {
+		return 0, nil // the next verdict is by another, and will be attested
+	}
 	side := sideName(k.name)
 	old, err := g.own(ctx, side, k.digest)
 	if err != nil {
@@ -173,6 +179,9 @@ func (g *Gate) attest(ctx context.Context, job approval) (wait time.Duration, er
 	}
 	if !job.verdict.Decision.Serves() {
 		return 0, g.withdraw(ctx, side, old, nil)
+	}
+	if ok, err := g.childrenServe(ctx, job); err != nil || !ok {
+		return 0, errors.Join(err, g.withdraw(ctx, side, old, nil))
 	}
 	for _, m := range old {
 		if m.Annotations[annVerdict] == job.verdict.ID { // it names the image, the policy and the advisories
@@ -215,6 +224,48 @@ func (g *Gate) attest(ctx context.Context, job approval) (wait time.Duration, er
 	g.opts.Log.Debug("attested", zap.String("repository", k.name), zap.Stringer("digest", k.digest),
 		zap.String("verdict", job.verdict.ID), zap.Int("artifacts", len(artifacts)))
 	return 0, nil
+}
+
+// childrenServe reports whether every image that an index lists was judged by
+// the policy in force and serves: who trusts the index runs any of them. For an
+// image it is true.
+func (g *Gate) childrenServe(ctx context.Context, job approval) (bool, error) {
+	for _, c := range job.entry.manifest.Children {
+		if c.Platform != nil && c.Platform.OS == "unknown" { // BuildKit's statements about the others ("Attestation storage")
+			continue
+		}
+		v, ok, err := g.opts.Records.Verdict(ctx, job.entry.key.name, c.Digest)
+		if err != nil || !ok || !v.Decision.Serves() || v.Policy != g.Policy().Revision() {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// offerParents has the indexes attested anew that list the image.
+func (g *Gate) offerParents(ctx context.Context, job approval) error {
+	if job.entry.manifest.Index || !g.opts.Attest.Attestor.Signs() {
+		return nil
+	}
+	parents, err := g.members.of(ctx, g.opts.Records, job.entry.key)
+	if err != nil {
+		return err
+	}
+	for _, d := range parents {
+		rt := byDigest(job.route, d)
+		e, err := g.entry(ctx, rt, d)
+		if err != nil || !e.manifest.Index {
+			continue // one that is gone has no attestations to keep, and the next pull of another offers it
+		}
+		v, ok, err := g.opts.Records.Verdict(ctx, e.key.name, d)
+		if err != nil {
+			return err
+		}
+		if ok {
+			g.approvals.add(approval{route: rt, verdict: v, entry: e, due: g.now()}, g.opts.Log)
+		}
+	}
+	return nil
 }
 
 // approve gathers what is said of the image, from its stored inventory.

@@ -239,3 +239,32 @@ func TestAttestUnsigned(t *testing.T) {
 	}
 	w.attested("clean", clean, none)
 }
+
+// TestThreatHalfJudgedIndex: an index is attested once every image that it lists
+// was judged and serves, and no longer than that.
+func TestThreatHalfJudgedIndex(t *testing.T) {
+	w := newAttestWorld(t, signtest.NewKey(t, "p256"))
+	tw := &trustWorld{world: w}
+	one, two := tw.imageOf("app:one", "fine"), tw.imageOf("app:two", "lib")
+	index := tw.index("app:1", one, two)
+	for _, ref := range []string{"app:1", "app@" + one.Digest.String()} {
+		if _, err := w.pull(ref); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.attested("app", one.Digest, atLeast(5))
+	if list, err := w.Referrers(t.Context(), w.route("app", index.Digest), ""); err != nil || len(list) != 0 {
+		t.Fatalf("an image of the index is not judged yet: %+v, %v", list, err)
+	}
+	if _, err := w.pull("app@" + two.Digest.String()); err != nil {
+		t.Fatal(err)
+	}
+	w.attested("app", index.Digest, atLeast(2))
+	w.adv.mu.Lock()
+	w.adv.rev, w.adv.finding = "adv-2", map[string]analyzer.Severity{"lib": analyzer.SeverityCritical}
+	w.adv.mu.Unlock()
+	if _, err := w.pull("app@" + two.Digest.String()); !denied(err) {
+		t.Fatal(err)
+	}
+	w.attested("app", index.Digest, none)
+}

@@ -4,12 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/sluiceproxy/sluice/analyzer"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/route"
 )
@@ -18,7 +16,7 @@ import (
 // says of it; "" if it is. An index that is nowhere any more says nothing, nor
 // does one that would have to be fetched again for an image that was allowed: it
 // was asked then.
-func (g *Gate) chainBroken(ctx context.Context, rt route.Route, e *entry, img *policy.Image, inv *analyzer.Inventory) (string, error) {
+func (g *Gate) chainBroken(ctx context.Context, rt route.Route, e *entry, img *policy.Image) (string, error) {
 	for _, d := range img.Parents {
 		p, err := g.parent(ctx, rt, d, !img.AllowedSince.IsZero())
 		if err != nil {
@@ -35,7 +33,7 @@ func (g *Gate) chainBroken(ctx context.Context, rt route.Route, e *entry, img *p
 		if e.bytes == nil { // judged again from the records, see brokenBefore
 			is.Size = desc.Size
 		}
-		if why := disagrees(desc, is, inv); why != "" {
+		if why := disagrees(desc, is); why != "" {
 			return fmt.Sprintf("the index %s says that %s %s", d, e.key.digest, why), nil
 		}
 	}
@@ -69,36 +67,14 @@ func brokenBefore(v *policy.Verdict) bool {
 }
 
 // disagrees says how a manifest is not what an index's descriptor says, "" if it
-// is (OCI image-spec, descriptor.md and image-index.md). inv is nil for an index.
-func disagrees(said, is ocispec.Descriptor, inv *analyzer.Inventory) string {
+// is (OCI image-spec, descriptor.md). Platforms are not compared: many images in
+// use name another one in their config than their index does, and run.
+func disagrees(said, is ocispec.Descriptor) string {
 	switch {
 	case said.Size != is.Size:
 		return fmt.Sprintf("has %d bytes, and it has %d", said.Size, is.Size)
 	case said.MediaType != is.MediaType:
 		return fmt.Sprintf("is %q, and it is %q", said.MediaType, is.MediaType)
-	case said.Platform == nil || inv == nil || inv.ArtifactType != "" || inv.Platform == "" || said.Platform.OS == "unknown":
-		return ""
 	}
-	want := said.Platform.OS + "/" + said.Platform.Architecture + "/" + said.Platform.Variant
-	if samePlatform(want, inv.Platform) {
-		return ""
-	}
-	return fmt.Sprintf("is for %s, and its config is for %s", strings.TrimSuffix(want, "/"), inv.Platform)
-}
-
-// architectures are other names of those that Go knows (containerd, platforms).
-var architectures = map[string]string{"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm", "armel": "arm"}
-
-// samePlatform compares system and architecture, and variants that both have.
-func samePlatform(a, b string) bool {
-	parse := func(s string) (os, arch, variant string) {
-		parts := append(strings.SplitN(strings.ToLower(s), "/", 3), "", "")
-		if other, ok := architectures[parts[1]]; ok {
-			parts[1] = other
-		}
-		return parts[0], parts[1], parts[2]
-	}
-	os, arch, variant := parse(a)
-	os2, arch2, variant2 := parse(b)
-	return os == os2 && arch == arch2 && (variant == "" || variant2 == "" || variant == variant2)
+	return ""
 }

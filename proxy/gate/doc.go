@@ -6,6 +6,11 @@
 //	judge: verdict in memory, still valid? ─▶ it
 //	       else inventory (records, or one analysis for all who wait)
 //	            ─ match with the advisories of now ─ policy.Decide ─ records ─▶ it
+//	       beside it: signatures, if a policy demands some (kept, or searched in
+//	            the repository and verified, once for all who wait)
+//
+// What a verdict lets pass is attested off the pull path, into a repository of
+// the gated registry beside the image's: Attest, Side.
 //
 // New advisories also judge what is known already again, off the pull path and
 // from stored inventories: Rematch.
@@ -23,4 +28,7 @@
 //   - A digest is known under the repository that it was asked of: what one
 //     repository may serve, another must ask its own upstream for.
 //   - A blob belongs to a manifest of its repository that serves, or is unknown.
+//   - A failed search for signatures is an error, never "unsigned". A pass stays one
+//     until the trust changes; every other result is looked at again soon.
+//   - Nothing is attested of what is denied, and what was attested is withdrawn.
 package gate

@@ -38,7 +38,7 @@ import (
 // layer's file names for packages; its advisories condemn some of them.
 type world struct {
 	*Gate
-	t        *testing.T
+	t        testing.TB
 	dir      string
 	up       *httptest.Server
 	requests sync.Map // "GET /v2/…" → *atomic.Int64
@@ -125,9 +125,9 @@ policies:
       - {id: high, for: finding, when: 'finding.severity >= HIGH', action: annotate}
 `
 
-func newWorld(t *testing.T, dir string) *world { return newWorldWith(t, dir, nil) }
+func newWorld(t testing.TB, dir string) *world { return newWorldWith(t, dir, nil) }
 
-func newWorldWith(t *testing.T, dir string, change func(*Options)) *world {
+func newWorldWith(t testing.TB, dir string, change func(*Options)) *world {
 	t.Helper()
 	w := &world{change: change, t: t, dir: dir, adv: &fakeAdvisories{rev: "adv-1", finding: map[string]analyzer.Severity{"bad": analyzer.SeverityCritical, "meh": analyzer.SeverityHigh}}}
 	reg := registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true))

@@ -96,7 +96,7 @@ func (g *Gate) decide(ctx context.Context, rt route.Route, e *entry, inv *analyz
 	if ev.Image, err = g.describe(ctx, rt, e); err != nil {
 		return err
 	}
-	if ev.Image.ChainBroken, err = g.chainBroken(ctx, rt, e, &ev.Image, inv); err != nil {
+	if ev.Image.ChainBroken, err = g.chainBroken(ctx, rt, e, &ev.Image); err != nil {
 		return err
 	}
 	if ev.Blocks, err = g.opts.Records.Blocks(ctx); err != nil {

@@ -15,6 +15,7 @@ type metrics struct {
 	pulls           *prometheus.CounterVec
 	searches        prometheus.Counter
 	trusts          prometheus.Counter
+	moves           *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) metrics {
@@ -28,7 +29,8 @@ func newMetrics(reg prometheus.Registerer) metrics {
 	}
 	m.searches = prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_signature_searches_total", Help: "Searches of repositories for the signatures of an image."})
 	m.trusts = prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_signature_judgements_total", Help: "Times that the signatures of an image were verified for a policy."})
-	reg.MustRegister(m.analyses, m.analysisSeconds, m.pulls, m.searches, m.trusts)
+	m.moves = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_tag_moves_total", Help: "Tags that the upstream let name another digest, by who vouched for it and what was done."}, []string{"class", "action"})
+	reg.MustRegister(m.analyses, m.analysisSeconds, m.pulls, m.searches, m.trusts, m.moves)
 	return m
 }
 

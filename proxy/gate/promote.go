@@ -39,7 +39,7 @@ type promotion struct {
 	done     map[godigest.Digest]bool
 }
 
-// manifest pushes d after what it consists of, and then what refers to it.
+// manifest pushes d after what it consists of and what refers to it.
 func (p *promotion) manifest(ctx context.Context, d godigest.Digest, tags []records.PushedTag) (Pushed, error) {
 	if len(p.done) == maxPromoted {
 		return Pushed{}, &ManifestError{fmt.Sprintf("%s consists of more than %d manifests", p.from.Reference(), maxPromoted)}
@@ -65,20 +65,38 @@ func (p *promotion) manifest(ctx context.Context, d godigest.Digest, tags []reco
 			return Pushed{}, err
 		}
 	}
-	out, err := p.g.Push(ctx, byDigest(p.to, d), PushRequest{Bytes: e.bytes, MediaType: e.manifest.Descriptor.MediaType, Pusher: p.by, Tags: tags})
-	if err != nil {
+	if err := p.attached(ctx, d); err != nil {
 		return Pushed{}, err
 	}
+	return p.g.Push(ctx, byDigest(p.to, d), PushRequest{Bytes: e.bytes, MediaType: e.manifest.Descriptor.MediaType, Pusher: p.by, Tags: tags})
+}
+
+// attached pushes what refers to d: by a subject, and by a tag that is made of
+// the digest, as cosign does. It comes first, since the target's policy may
+// demand it.
+func (p *promotion) attached(ctx context.Context, d godigest.Digest) error {
 	referrers, err := p.g.opts.Records.LocalReferrers(ctx, p.from.Name, d)
 	if err != nil {
-		return Pushed{}, err
+		return err
 	}
 	for _, r := range referrers {
 		if !p.done[r.Digest] {
 			if _, err := p.manifest(ctx, r.Digest, nil); err != nil {
-				return Pushed{}, err
+				return err
 			}
 		}
 	}
-	return out, nil
+	for _, suffix := range []string{".sig", ".att", ".sbom"} {
+		tag := d.Algorithm().String() + "-" + d.Encoded() + suffix
+		r, _, ok, err := p.g.opts.Records.Tag(ctx, p.from.Name, tag)
+		if err != nil {
+			return err
+		}
+		if ok && !p.done[r] {
+			if _, err := p.manifest(ctx, r, []records.PushedTag{{Name: tag}}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -41,11 +41,13 @@ func (g *Gate) follow(ctx context.Context, rt route.Route, known tagged, to ocis
 	if watched {
 		t.rules = g.tagRules()
 	}
+	reason := moved.Message
 	switch moved.Action {
 	case policy.TagHold:
-		t.digest, t.warning = known.digest, warningText(moved.Message)
+		t.digest, t.warning = known.digest, warningText(reason)
 	case policy.TagDeny:
 		t.digest, t.refused = known.digest, &moved.Verdict
+		reason = moved.Verdict.Summary() // with its id, for who asks for it
 	case policy.TagFollow:
 		if to.Digest == known.digest {
 			return t, g.opts.Records.EndMove(ctx, rt.Name, rt.Tag)
@@ -56,15 +58,20 @@ func (g *Gate) follow(ctx context.Context, rt route.Route, known tagged, to ocis
 	}
 	since, err := g.opts.Records.NoteMove(ctx, records.TagChange{
 		Name: rt.Name, Tag: rt.Tag, Digest: to.Digest, Previous: known.digest,
-		Class: string(moved.Class), Action: moved.Action.String(), Reason: moved.Message, At: t.at,
+		Class: string(moved.Class), Action: moved.Action.String(), Reason: reason, At: t.at,
 	})
 	if err != nil {
 		return tagged{}, err
 	}
 	if since.Equal(t.at) { // news
-		g.opts.Log.Warn("tag moved", zap.String("repository", rt.Name), zap.String("reference", rt.Tag), zap.Stringer("digest", to.Digest),
+		g.metrics.moves.WithLabelValues(string(moved.Class), moved.Action.String()).Inc()
+		level := zap.InfoLevel
+		if watched && (moved.Class == policy.MoveUnknown || moved.Class == policy.MoveRollback) {
+			level = zap.WarnLevel
+		}
+		g.opts.Log.Log(level, "tag moved", zap.String("repository", rt.Name), zap.String("reference", rt.Tag), zap.Stringer("digest", to.Digest),
 			zap.Stringer("previous", known.digest), zap.String("class", string(moved.Class)), zap.Stringer("action", moved.Action),
-			zap.String("verdict", moved.Verdict.ID), zap.String("reason", moved.Message))
+			zap.String("reason", reason))
 	}
 	return t, nil
 }
@@ -141,9 +148,8 @@ func (g *Gate) signedAlike(ctx context.Context, rt route.Route, m *policy.Move) 
 		if i < 0 || t.Verifier == nil || !searches(t) {
 			continue
 		}
-		d := g.startDiscovery(byDigest(rt, m.Image.Digest), e) //nolint:contextcheck // many wait for it: it lives on the gate's context
 		s := signing.Subject{Name: e.key.name, Desc: e.manifest.Descriptor, Tags: m.Image.Tags}
-		r, err := g.trust(ctx, t, byDigest(rt, m.Image.Digest), e, d, s, m.Now)
+		r, err := g.trust(ctx, t, byDigest(rt, m.Image.Digest), e, nil, s, m.Now)
 		if err != nil {
 			return false, err
 		}
@@ -151,7 +157,8 @@ func (g *Gate) signedAlike(ctx context.Context, rt route.Route, m *policy.Move) 
 			continue
 		}
 		for _, a := range r.Result.Authorities {
-			if a.Outcome == signing.Pass && len(a.Signatures)+len(r.Result.Attestations) > 0 && slices.Contains(before.Trust[i].Passed, a.Name) {
+			signed := len(a.Signatures) > 0 || slices.ContainsFunc(r.Result.Attestations, func(att signing.Attestation) bool { return att.Authority == a.Name })
+			if a.Outcome == signing.Pass && signed && slices.Contains(before.Trust[i].Passed, a.Name) {
 				return true, nil
 			}
 		}

@@ -22,7 +22,8 @@ import (
 // moves.
 type tagWorld struct {
 	*trustWorld
-	lock lock.File
+	lock      lock.File
+	warnStale bool // of the lock
 }
 
 func newTagWorld(t *testing.T, sections string) *tagWorld {
@@ -45,6 +46,9 @@ policies:
     images: ["**"]
     rules: []
 ` + sections
+	if w.warnStale {
+		text = strings.Replace(text, "unsigned: true", "unsigned: true, onStale: warn", 1)
+	}
 	p, err := policy.Parse("test.yaml", []byte(text))
 	if err != nil {
 		w.t.Fatal(err)
@@ -187,6 +191,10 @@ func TestThreatTagMoveDenied(t *testing.T) {
 	if !strings.Contains(err.Error(), "the tag up/app:1 moved from "+a.Digest.String()+" to "+b.Digest.String()) {
 		t.Errorf("error %v", err)
 	}
+	h, herr := w.records.TagHistory(t.Context(), "up/app", "1")
+	if herr != nil || h[0].Reason != err.Error() {
+		t.Errorf("history %+v, %v, want the client's words", h, herr)
+	}
 	_, again := w.pull("app:1")
 	if again == nil || again.Error() != err.Error() {
 		t.Errorf("the second time: %v", again)
@@ -322,12 +330,9 @@ func TestThreatIndexLies(t *testing.T) {
 		want string // of the error; "" = served
 	}{
 		{"honest", func(*ocispec.Descriptor) {}, ""},
-		{"other name of the architecture", func(d *ocispec.Descriptor) { d.Platform = &ocispec.Platform{OS: "linux", Architecture: "x86_64"} }, ""},
 		{"no platform", func(d *ocispec.Descriptor) { d.Platform = nil }, ""},
 		{"size", func(d *ocispec.Descriptor) { d.Size++ }, "bytes"},
 		{"media type", func(d *ocispec.Descriptor) { d.MediaType = "application/vnd.docker.distribution.manifest.v2+json" }, "manifest.v2+json"},
-		{"architecture", func(d *ocispec.Descriptor) { d.Platform = &ocispec.Platform{OS: "linux", Architecture: "arm64"} }, "is for linux/arm64, and its config is for linux/amd64"},
-		{"system", func(d *ocispec.Descriptor) { d.Platform = &ocispec.Platform{OS: "windows", Architecture: "amd64"} }, "is for windows/amd64"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			repo := "index" + godigest.FromString(tt.name).Encoded()[:8]
@@ -373,6 +378,16 @@ func TestLockAuthority(t *testing.T) {
 	w.follow(locked)
 	w.served(0, "app:1", index)
 	w.served(0, "app@"+child.Digest.String(), child)
+	w.lock.Expires = w.now().Add(-time.Hour).UTC().Truncate(time.Second)
+	w.follow(locked)
+	_, err = w.pull("app@" + child.Digest.String())
+	wantRule(t, err, policy.RuleTrustFailed)
+	w.warnStale = true
+	w.follow(locked)
+	if a := w.served(0, "app@"+child.Digest.String(), child); a.Verdict.Decision != policy.Annotate || !strings.Contains(a.Warning, "the lock published expired") {
+		t.Errorf("by an expired lock: %+v, warning %q", a.Verdict, a.Warning)
+	}
+	w.lock.Expires = time.Time{}
 	w.lock.Images[0].Superseded, w.lock.Images[0].Digests = []godigest.Digest{index.Digest}, []godigest.Digest{godigest.FromString("next")}
 	w.follow(locked)
 	_, err = w.pull("app@" + child.Digest.String())

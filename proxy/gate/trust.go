@@ -98,24 +98,40 @@ func (g *Gate) discover(ctx context.Context, rt route.Route, e *entry) (*discove
 		return nil, nil
 	}
 	now := g.now()
+	var wanted []*policy.Trust
 	for _, t := range g.Policy().Trusts(e.key.name, e.key.digest) {
 		if t.Verifier == nil || !searches(t) {
 			continue
 		}
-		if _, ok, err := g.known(ctx, t, e, "", now); err != nil {
+		_, ok, err := g.known(ctx, t, e, "", now)
+		if err != nil {
 			return nil, err
-		} else if !ok {
-			return g.startDiscovery(rt, e), nil //nolint:contextcheck // many wait for it: it lives on the gate's context
+		}
+		if !ok {
+			wanted = append(wanted, t)
 		}
 	}
-	return nil, nil
+	if len(wanted) == 0 {
+		return nil, nil
+	}
+	return g.startDiscovery(rt, e, wanted), nil //nolint:contextcheck // many wait for it: it lives on the gate's context
 }
 
-func (g *Gate) startDiscovery(rt route.Route, e *entry) *discovery {
+// startDiscovery joins the search for the image's signatures, or starts one. It
+// returns nil if one that ended a moment ago has settled what is wanted; with
+// nothing wanted in particular it always searches.
+func (g *Gate) startDiscovery(rt route.Route, e *entry, wanted []*policy.Trust) *discovery {
 	g.discoveries.mu.Lock()
 	defer g.discoveries.mu.Unlock()
 	if d, ok := g.discoveries.m[e.key]; ok {
 		return d
+	}
+	unsettled := func(t *policy.Trust) bool {
+		_, ok := g.trusts.get(trustKey{e.key, t.Policy}, basisOf(t, ""), g.now())
+		return !ok || byLock(t)
+	}
+	if len(wanted) > 0 && !slices.ContainsFunc(wanted, unsettled) {
+		return nil
 	}
 	d := &discovery{done: make(chan struct{})}
 	if g.discoveries.m == nil {
@@ -191,7 +207,10 @@ func (g *Gate) parents(ctx context.Context, rt route.Route, e *entry) ([]signing
 			break
 		}
 		p, err := g.entry(ctx, byDigest(rt, d), d)
-		if err != nil {
+		switch {
+		case missing(err), errors.Is(err, ErrManifestUnknown): // deleted since it was pulled: nobody can pull by it
+			continue
+		case err != nil:
 			return nil, err
 		}
 		m, ok := p.manifest.Member(e.key.digest)
@@ -342,7 +361,7 @@ func (g *Gate) trust(ctx context.Context, t *policy.Trust, rt route.Route, e *en
 	ev := signing.Evidence{Subject: s}
 	if searches(t) {
 		if d == nil { // what was known when the image was asked for ended meanwhile
-			d = g.startDiscovery(rt, e) //nolint:contextcheck // many wait for it: it lives on the gate's context
+			d = g.startDiscovery(rt, e, nil) //nolint:contextcheck // many wait for it: it lives on the gate's context
 		}
 		if err := g.await(ctx, d, e, discoveryTimeout); err != nil {
 			return policy.TrustResult{}, err

@@ -46,7 +46,7 @@ policies:
 const byRelease = `      authorities: [{name: release, key: {ref: release}}]
 `
 
-func newTrustWorld(t *testing.T, trust string) *trustWorld {
+func newTrustWorld(t testing.TB, trust string) *trustWorld {
 	t.Helper()
 	w := &trustWorld{world: newWorld(t, t.TempDir()), key: signtest.NewKey(t, "p256")}
 	w.begin(trust)

@@ -37,7 +37,7 @@ func fromAuth(err error) *OCIError {
 // for other errors.
 func fromPush(err error) *OCIError {
 	var (
-		quota    *local.QuotaError
+		quota    *records.QuotaError
 		missing  *records.MissingError
 		manifest *gate.ManifestError
 	)

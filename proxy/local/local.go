@@ -20,17 +20,6 @@ import (
 // ErrBlobUnknown says that the repository does not have a blob.
 var ErrBlobUnknown = errors.New("blob unknown to this repository")
 
-// QuotaError says that a repository may not grow.
-type QuotaError struct {
-	Prefix     string // of the repositories that share the quota
-	Used, Most int64  // bytes
-}
-
-// Error tells what to do.
-func (e *QuotaError) Error() string {
-	return fmt.Sprintf("the quota of %s is used up: %d of %d bytes; delete images, or ask the operator for more (registry.quotas)", e.Prefix, e.Used, e.Most)
-}
-
 // Options of a Registry. All fields but those that say otherwise are required.
 type Options struct {
 	Store   *store.Store // that keeps all (store.Options.Keep)
@@ -69,7 +58,7 @@ func New(opts Options) *Registry {
 func (r *Registry) Records() *records.DB { return r.opts.Records }
 
 // StartUpload opens an upload to the repository for owner. The error is a
-// *QuotaError where the repository is full already.
+// *records.QuotaError where the repository is full already.
 func (r *Registry) StartUpload(ctx context.Context, name, owner string) (upload.Key, error) {
 	if err := r.quota(ctx, name, 0); err != nil {
 		return upload.Key{}, err
@@ -97,7 +86,7 @@ func (r *Registry) FinishUpload(ctx context.Context, k upload.Key, c upload.Chun
 	if err != nil {
 		return err
 	}
-	return r.opts.Records.LinkBlob(ctx, k.Repository, d, size, r.now())
+	return r.opts.Records.LinkBlob(ctx, k.Repository, d, size, r.now(), r.opts.Quotas)
 }
 
 // Mount gives a blob of one repository to another. The caller may read it in
@@ -116,7 +105,7 @@ func (r *Registry) Mount(ctx context.Context, from, to string, d godigest.Digest
 	if err := r.quota(ctx, to, size); err != nil {
 		return err
 	}
-	return r.opts.Records.LinkBlob(ctx, to, d, size, r.now())
+	return r.opts.Records.LinkBlob(ctx, to, d, size, r.now(), r.opts.Quotas)
 }
 
 // Stat returns the size of a blob of the repository. A blob without its data,
@@ -143,7 +132,7 @@ func (r *Registry) PutBlob(ctx context.Context, name string, b []byte) error {
 	if err := r.opts.Store.Put(ctx, d, b); err != nil {
 		return err
 	}
-	return r.opts.Records.LinkBlob(ctx, name, d, int64(len(b)), r.now())
+	return r.opts.Records.LinkBlob(ctx, name, d, int64(len(b)), r.now(), nil) // no quota is for what nobody pushed
 }
 
 // Manifest returns the bytes of a manifest of the repository and what is known
@@ -186,7 +175,7 @@ func (r *Registry) quota(ctx context.Context, name string, more int64) error {
 			return err
 		}
 		if used+more > most || more == 0 && used >= most {
-			return &QuotaError{Prefix: prefix, Used: used, Most: most}
+			return &records.QuotaError{Prefix: prefix, Used: used, Most: most}
 		}
 	}
 	return nil

@@ -135,7 +135,7 @@ func TestPushAndMount(t *testing.T) {
 func TestQuota(t *testing.T) {
 	b := newBench(t, map[string]int64{"local/team/": 10})
 	b.mustPush("local/team/a", "12345")
-	var full *QuotaError
+	var full *records.QuotaError
 	if _, err := b.push("local/team/b", "123456"); !errors.As(err, &full) || full.Used != 5 || full.Most != 10 {
 		t.Errorf("error %v", err)
 	}
@@ -264,5 +264,35 @@ func TestCollectRacesPushes(t *testing.T) {
 			continue
 		}
 		_ = f.Close()
+	}
+}
+
+// TestQuotaUnderManyPushers: however many push at once, no more is taken than
+// the quota.
+func TestQuotaUnderManyPushers(t *testing.T) {
+	b := newBench(t, map[string]int64{"local/team/": 50})
+	var (
+		pushers sync.WaitGroup
+		mu      sync.Mutex
+		taken   int
+	)
+	for n := range 20 {
+		pushers.Go(func() {
+			_, err := b.push(fmt.Sprint("local/team/r", n), fmt.Sprintf("ten bytes%d", n%10))
+			var full *records.QuotaError
+			switch {
+			case err == nil:
+				mu.Lock()
+				taken++
+				mu.Unlock()
+			case !errors.As(err, &full):
+				t.Error(err)
+			}
+		})
+	}
+	pushers.Wait()
+	used, err := b.opts.Records.LocalBytes(t.Context(), "local/team/")
+	if err != nil || used != 50 || taken != 5 {
+		t.Errorf("%d pushes of 10 bytes were taken, %d bytes are used, %v; want 5 and 50", taken, used, err)
 	}
 }

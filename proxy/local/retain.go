@@ -4,11 +4,13 @@ import (
 	"context"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	godigest "github.com/opencontainers/go-digest"
 
 	"github.com/sluiceproxy/sluice/proxy/records"
+	"github.com/sluiceproxy/sluice/proxy/route"
 )
 
 // Retention says which images of some repositories may go. An image goes when
@@ -45,6 +47,9 @@ func (r *Registry) Expired(ctx context.Context) ([]Expired, error) {
 		}
 		for _, name := range names {
 			last = name
+			if strings.HasPrefix(name, route.SidePrefix+"/") { // what Sluice itself says of images
+				continue
+			}
 			i := slices.IndexFunc(r.opts.Retention, func(t Retention) bool { return t.Repositories(name) })
 			if i < 0 {
 				continue

@@ -38,7 +38,7 @@ func (r *reader) base(n *yaml.Node) *baseRule {
 	if a := m["action"]; a != nil {
 		b.action = r.decision(a, "action", Annotate, Deny)
 	}
-	if m != nil && !b.required && len(b.trusted) == 0 && b.maxAge == 0 {
+	if m != nil && !b.required && m["trusted"] == nil && m["maxAge"] == nil {
 		r.problem(n, "required: true", "base demands nothing: it has required, trusted and maxAge")
 	}
 	return b

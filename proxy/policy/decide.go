@@ -24,6 +24,7 @@ const (
 	RuleUnsigned          = "unsigned"           // a policy's trust: nothing is signed
 	RuleTrustFailed       = "trust-failed"       // a policy's trust: what is signed does not count
 	RuleTrustError        = "trust-error"        // a policy's trust: the signatures could not be looked at
+	RuleTrustWarning      = "trust-warning"      // a policy's trust: an authority passed by a lock that has expired
 	RuleTagMoved          = "tag-moved"          // a policy's tags: the tag names another digest than before
 	RuleTagRollback       = "tag-rollback"       // a policy's tags: the tag names an older digest than before
 	RuleBaseUnknown       = "base-unknown"       // a policy's base: no known image is below this one
@@ -39,7 +40,7 @@ var waivable = []string{RuleDigestChain, RuleUnsigned, RuleTrustFailed, RuleTagM
 
 var builtIn = []string{
 	RuleBlocklist, RuleAnalysisFailed, RuleAdvisoriesMissing, RuleAdvisoriesStale, RuleNotCovered, RuleIndexURLs, RuleUnsigned, RuleTrustFailed, RuleTrustError, RuleWaived,
-	RuleTagMoved, RuleTagRollback, RuleBaseUnknown, RuleBaseUntrusted, RuleBaseTooOld, RuleDigestChain,
+	RuleTrustWarning, RuleTagMoved, RuleTagRollback, RuleBaseUnknown, RuleBaseUntrusted, RuleBaseTooOld, RuleDigestChain,
 }
 
 // Decide judges e. The blocklist comes first, then the rules of every policy

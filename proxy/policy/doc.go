@@ -6,6 +6,7 @@
 // the same Verdict, with the same id.
 //
 //	file ──Parse──▶ Policy (conditions compiled and type-checked, globs checked)
+//	Policy ──Bind──▶ Policy (keys, roots and locks read, verifiers made by others)
 //	Policy + Evidence ──Decide──▶ Verdict (decision, reasons, when to ask again)
 //
 // Decide looks at the blocklist first, then at the rules of every policy that
@@ -23,7 +24,10 @@
 //   - Parse reports every problem of a file, with line and column, and gives no
 //     Policy if there is one. No key is ever ignored.
 //   - A waived reason stays in the Verdict, marked, with its waiver or VEX
-//     statement; it only does not count. Built-in rules cannot be waived.
+//     statement; it only does not count. Of the built-in rules those about the
+//     image itself can be waived; errors and the blocklist cannot.
+//   - An error on the way to the signatures is never "unsigned", and annotates
+//     under no setting.
 //   - An attached VEX document counts only if an issuer whom the policy trusts
 //     has signed it.
 package policy

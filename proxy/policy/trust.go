@@ -325,6 +325,8 @@ func (d *decision) trusts(covering []*ruleset) {
 		i := slices.IndexFunc(d.Trust, func(r TrustResult) bool { return r.Policy == s.name })
 		var got TrustResult
 		switch {
+		case d.NoRegistry && len(t.Authorities) == 0:
+			continue
 		case d.NoRegistry:
 			d.add(Reason{Rule: RuleUnsigned, Policy: s.name, Action: Annotate, Message: "signatures were not looked for: the image is not in a registry"})
 			continue
@@ -336,6 +338,11 @@ func (d *decision) trusts(covering []*ruleset) {
 		}
 		v, r := t.judge(&got)
 		d.trusted = append(d.trusted, v)
+		for _, a := range got.Result.Authorities {
+			if a.Outcome == signing.Pass && a.Warning != "" {
+				d.add(Reason{Rule: RuleTrustWarning, Policy: s.name, Action: Annotate, Message: a.Name + ": " + a.Warning})
+			}
+		}
 		if r.Rule == "" {
 			continue
 		}

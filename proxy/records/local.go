@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	godigest "github.com/opencontainers/go-digest"
@@ -41,10 +42,36 @@ func (e *MissingError) Error() string {
 	return fmt.Sprintf("the blob %s is not in this repository; push it first", e.Digest)
 }
 
+// QuotaError says that a repository may not grow.
+type QuotaError struct {
+	Prefix     string // of the repositories that share the quota
+	Used, Most int64  // bytes
+}
+
+// Error tells what to do.
+func (e *QuotaError) Error() string {
+	return fmt.Sprintf("the quota of %s is used up: %d of %d bytes; delete images, or ask the operator for more (registry.quotas)", e.Prefix, e.Used, e.Most)
+}
+
 // LinkBlob notes that the repository has the blob. It returns once that is on
-// disk.
-func (db *DB) LinkBlob(ctx context.Context, name string, d godigest.Digest, size int64, at time.Time) error {
+// disk. quotas are bytes by the prefix of repository names; the error is a
+// *QuotaError where the blob would be too much, however many come at once.
+func (db *DB) LinkBlob(ctx context.Context, name string, d godigest.Digest, size int64, at time.Time, quotas map[string]int64) error {
 	err := db.update(ctx, db.durable, func(tx *sql.Tx) error {
+		for prefix, most := range quotas {
+			if !strings.HasPrefix(name, prefix) {
+				continue
+			}
+			var used int64 // without this one, which may be there already
+			err := tx.QueryRowContext(ctx, "SELECT COALESCE(SUM(size), 0) FROM local_blobs WHERE name >= ? AND name < ? AND NOT (name = ? AND digest = ?)",
+				prefix, prefix+"\xff", name, d.String()).Scan(&used)
+			if err != nil {
+				return err
+			}
+			if used+size > most {
+				return &QuotaError{Prefix: prefix, Used: used, Most: most}
+			}
+		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO local_blobs (name, digest, size, touched) VALUES (?, ?, ?, ?)
 			ON CONFLICT (name, digest) DO UPDATE SET touched = excluded.touched`, name, d.String(), size, nanos(at))
 		return err

@@ -20,7 +20,7 @@ func link(t *testing.T, db *DB, name string, at time.Time, blobs ...string) (ds 
 	t.Helper()
 	for _, b := range blobs {
 		d := digest(b)
-		if err := db.LinkBlob(t.Context(), name, d, int64(len(b)), at); err != nil {
+		if err := db.LinkBlob(t.Context(), name, d, int64(len(b)), at, nil); err != nil {
 			t.Fatal(err)
 		}
 		ds = append(ds, d)

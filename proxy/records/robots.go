@@ -32,7 +32,7 @@ func (db *DB) AddRobot(ctx context.Context, r Robot, by string) (Robot, error) {
 	}
 	switch {
 	case r.Name == "" || len(r.Name) > 64 || strings.Trim(r.Name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "":
-		return Robot{}, fmt.Errorf("add robot: %w: the name is not 1 to 64 of a-z, 0-9 and ._-", ErrInvalid)
+		return Robot{}, fmt.Errorf("add robot: %w: the name is 1 to 64 of a-z, 0-9, dots, - and _", ErrInvalid)
 	case !r.Expires.IsZero() && !r.Expires.After(r.Created):
 		return Robot{}, fmt.Errorf("add robot: %w: it would have expired already, at %s", ErrInvalid, r.Expires)
 	}

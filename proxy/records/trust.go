@@ -48,30 +48,3 @@ func (db *DB) Trust(ctx context.Context, name string, dgst godigest.Digest, poli
 	}
 	return r, fromNanos(since), true, nil
 }
-
-// SignedBy returns the authorities that were found to have signed the image, by
-// the name of the policy that names them, whatever its revision was.
-func (db *DB) SignedBy(ctx context.Context, name string, dgst godigest.Digest) (map[string][]string, error) {
-	signers := map[string][]string{}
-	err := query(ctx, db.read, func(rows *sql.Rows) error {
-		var policy string
-		var body []byte
-		if err := rows.Scan(&policy, &body); err != nil {
-			return err
-		}
-		var r signing.Result
-		if db.unpack(body, &r) != nil || r.Subject != dgst {
-			return nil // as if it had not been kept
-		}
-		for _, a := range r.Authorities {
-			if a.Outcome == signing.Pass && len(a.Signatures) > 0 {
-				signers[policy] = append(signers[policy], a.Name)
-			}
-		}
-		return nil
-	}, "SELECT policy, body FROM trusted WHERE name = ? AND digest = ?", name, dgst.String())
-	if err != nil {
-		return nil, fmt.Errorf("signers of %s@%s: %w", name, dgst, err)
-	}
-	return signers, nil
-}

@@ -59,7 +59,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
-	if err := h.serve(w, r); err != nil { //nolint:contextcheck // r carries it
+	if err := h.serve(w, r); err != nil { //nolint:contextcheck // each call carries its request, and with it the context
 		httpx.WriteOCIError(w, r, err)
 	}
 }

@@ -52,6 +52,8 @@ func TestParse(t *testing.T) {
 		{url: "/v2/local/app/blobs/uploads/id-1", want: Route{Kind: Upload, Local: true, Repository: "app", Name: "local/app", Asked: "local/app", Session: "id-1"}},
 		{url: "/v2/up/app/tags/list?n=2", want: Route{Kind: Tags, Upstream: "up", Repository: "app", Name: "up/app", Asked: "up/app"}},
 		{url: "/v2/up/app/referrers/" + dgst, want: Route{Kind: Referrers, Upstream: "up", Repository: "app", Name: "up/app", Asked: "up/app", Digest: dgst}},
+		{url: "/v2/_attest/docker.io/nginx/manifests/x", want: Route{Kind: Manifest, Side: true, Upstream: "docker.io", Repository: "library/nginx", Name: "docker.io/library/nginx", Asked: "_attest/docker.io/nginx", Tag: "x"}},
+		{url: "/v2/_attest/local/app/blobs/" + dgst, want: Route{Kind: Blob, Side: true, Local: true, Repository: "app", Name: "local/app", Asked: "_attest/local/app", Digest: dgst}},
 
 		{url: "/", err: ErrNotFound},
 		{url: "/v1/x", err: ErrNotFound},
@@ -63,6 +65,10 @@ func TestParse(t *testing.T) {
 		{url: "/v2/app/manifests/x?ns=evil.example", err: ErrNameUnknown},
 		{url: "/v2/ghcr.io/app/manifests/x?ns=docker.io", err: ErrNameUnknown},
 		{url: "/v2/app/manifests/x?ns=docker.io&ns=ghcr.io", err: ErrNameInvalid},
+		{url: "/v2/_attest/_attest/up/app/manifests/x", err: ErrNameInvalid},
+		{url: "/v2/_attest/evil.example/app/manifests/x", err: ErrNameUnknown},
+		{url: "/v2/_attest/manifests/x", err: ErrNameInvalid},
+		{url: "/v2/local/_attest/app/manifests/x", err: ErrNameInvalid},
 		{url: "/v2/App/manifests/x", err: ErrNameInvalid},
 		{url: "/v2//manifests/x", err: ErrNameInvalid},
 		{url: "/v2/a/../b/manifests/x", err: ErrNameInvalid},
@@ -115,7 +121,7 @@ func TestNewTableRefuses(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"/v2/docker.io/library/nginx/manifests/1.27", "/v2/up/app/blobs/" + dgst, "/v2/a%2fb/manifests/x",
-		"/v2/../manifests/x", "/v2/up/app/tags/list?ns=up", "/v2/x/blobs/uploads/",
+		"/v2/../manifests/x", "/v2/up/app/tags/list?ns=up", "/v2/x/blobs/uploads/", "/v2/_attest/up/app/manifests/x",
 	} {
 		f.Add(s)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/analyzer"
 	"github.com/sluiceproxy/sluice/proxy/policy"
+	"github.com/sluiceproxy/sluice/signing"
 )
 
 // Options of a run.
@@ -54,7 +55,14 @@ type Case struct {
 	Blocks  []policy.Block       `json:"blocks"`
 	Waivers []policy.Waiver      `json:"waivers"`
 	VEX     []policy.AttachedVEX `json:"vex"`
-	Want    struct {
+	// Trust is what the signatures come to for policies that demand some.
+	Trust []struct {
+		Policy  string          `json:"policy"`
+		Outcome signing.Outcome `json:"outcome"`
+		Signed  bool            `json:"signed"` // by somebody, which does not count
+		Error   string          `json:"error"`  // why they could not be looked at
+	} `json:"trust"`
+	Want struct {
 		Decision policy.Decision  `json:"decision"`
 		Until    time.Time        `json:"until"`
 		Reasons  *[]policy.Reason `json:"reasons"` // nil: any
@@ -148,6 +156,13 @@ func (c *Case) Evidence(clock time.Time) (*policy.Evidence, error) {
 		Report:     &analyzer.Report{Advisories: "r1", Updated: clock, Inventory: analyzer.Inventory{User: "app", Created: clock}},
 		Advisories: policy.Advisories{Revision: "r1", Updated: clock},
 		Failure:    c.Failure, Blocks: c.Blocks, Waivers: c.Waivers, VEX: c.VEX, Now: clock,
+	}
+	for _, t := range c.Trust {
+		r := policy.TrustResult{Policy: t.Policy, Err: t.Error, Result: signing.Result{Outcome: t.Outcome, Reason: "as the test says"}}
+		if t.Signed {
+			r.Result.Authorities = []signing.AuthorityResult{{Refused: []signing.Refusal{{Reason: r.Result.Reason}}}}
+		}
+		e.Trust = append(e.Trust, r)
 	}
 	for _, part := range []struct {
 		name string
