@@ -24,12 +24,12 @@ func (p *pattern) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestHugeLine reads a text file of 1 GiB (64 MiB with the race detector) on one
+// TestHugeLine reads a text file of 1 GiB (8 MiB with the race detector) on one
 // line, with a key at its end, in bounded memory.
 func TestHugeLine(t *testing.T) {
 	size := int64(1) << 30
 	if raceEnabled {
-		size = 64 << 20
+		size = 8 << 20
 	}
 	const end = "\n-----BEGIN EC PRIVATE KEY-----\n" +
 		"MHcCAQEEIIrYSSNQFaA2Hwf1duRSxKtLYX5CB04fSeQ6tF1aY/PuoAoGCCqGSM49\n" +

@@ -29,38 +29,17 @@ func newBlocklist() *cobra.Command {
 }
 
 func newBlocklistList(c *client) *cobra.Command {
-	params := map[string]*string{}
-	cmd := &cobra.Command{
+	return listing[api.Blocklist, api.Blocked]{
+		path: "/blocklist",
+		flags: map[string]string{
+			"digest": "only entries on this digest", "image": "only entries on this image glob", "source": "operator or policy (default both)",
+		},
+		page:  func(p api.Blocklist) ([]api.Blocked, string) { return p.Items, p.NextPageToken },
+		write: writeBlocklist,
+	}.complete(&cobra.Command{
 		Use:   "list",
 		Short: "List what is refused now, by operators and by policy",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			q := url.Values{"limit": {"500"}}
-			for name, v := range params {
-				if *v != "" {
-					q.Set(name, *v)
-				}
-			}
-			items := []api.Blocked{}
-			err := pages(cmd.Context(), c, "/blocklist", q, func(p api.Blocklist) (string, bool) {
-				items = append(items, p.Items...)
-				return p.NextPageToken, true
-			})
-			if err != nil {
-				return err
-			}
-			if c.format == "json" {
-				return writeIndented(cmd.OutOrStdout(), items)
-			}
-			return writeBlocklist(cmd, items)
-		},
-	}
-	for name, help := range map[string]string{
-		"digest": "only entries on this digest", "image": "only entries on this image glob", "source": "operator or policy (default both)",
-	} {
-		params[name] = cmd.Flags().String(name, "", help)
-	}
-	return cmd
+	}, c)
 }
 
 func writeBlocklist(cmd *cobra.Command, items []api.Blocked) error {

@@ -128,6 +128,45 @@ func pages[P any](ctx context.Context, c *client, path string, params url.Values
 	}
 }
 
+// listing is what a command shows of one of the server's lists.
+type listing[P, T any] struct {
+	path  string
+	flags map[string]string // parameters and what they mean
+	page  func(P) (items []T, next string)
+	write func(cmd *cobra.Command, items []T) error
+}
+
+// complete gives cmd the listing's flags and lets it show all pages.
+func (l listing[P, T]) complete(cmd *cobra.Command, c *client) *cobra.Command {
+	params := map[string]*string{}
+	for name, help := range l.flags {
+		params[name] = cmd.Flags().String(name, "", help)
+	}
+	cmd.Args = cobra.NoArgs
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		q := url.Values{"limit": {"500"}}
+		for name, v := range params {
+			if *v != "" {
+				q.Set(name, *v)
+			}
+		}
+		items := []T{}
+		err := pages(cmd.Context(), c, l.path, q, func(p P) (string, bool) {
+			some, next := l.page(p)
+			items = append(items, some...)
+			return next, true
+		})
+		if err != nil {
+			return rejected(err)
+		}
+		if c.format == "json" {
+			return writeIndented(cmd.OutOrStdout(), items)
+		}
+		return l.write(cmd, items)
+	}
+	return cmd
+}
+
 // notFound reports whether err is the server's 404.
 func notFound(err error) bool {
 	var p *api.Problem

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/url"
 	"strings"
 	"text/tabwriter"
 
@@ -13,8 +12,15 @@ import (
 
 func newImages() *cobra.Command {
 	c := &client{}
-	params := map[string]*string{}
-	cmd := &cobra.Command{
+	cmd := listing[api.Places, api.Place]{
+		path: "/images",
+		flags: map[string]string{
+			"advisory": "advisory id or alias (CVE-…)", "package": "purl, with or without a version",
+			"decision": "of the last verdict: allow, annotate, pending or deny", "image": "glob over canonical names",
+		},
+		page:  func(p api.Places) ([]api.Place, string) { return p.Items, p.NextPageToken },
+		write: writePlaces,
+	}.complete(&cobra.Command{
 		Use:   "images",
 		Short: "Ask a server where an advisory or a package is",
 		Long: `Images lists what was pulled through the server: tags, the last decision, and the
@@ -23,35 +29,8 @@ such a package, whatever the policy says of it.`,
 		Example: `  sluice images --advisory CVE-2021-44228
   sluice images --package pkg:npm/lodash@4.17.20 --decision allow
   sluice images --image 'ghcr.io/acme/**' --format json`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			q := url.Values{"limit": {"500"}}
-			for name, v := range params {
-				if *v != "" {
-					q.Set(name, *v)
-				}
-			}
-			items := []api.Place{}
-			err := pages(cmd.Context(), c, "/images", q, func(p api.Places) (string, bool) {
-				items = append(items, p.Items...)
-				return p.NextPageToken, true
-			})
-			if err != nil {
-				return rejected(err)
-			}
-			if c.format == "json" {
-				return writeIndented(cmd.OutOrStdout(), items)
-			}
-			return writePlaces(cmd, items)
-		},
-	}
+	}, c)
 	c.register(cmd)
-	for name, help := range map[string]string{
-		"advisory": "advisory id or alias (CVE-…)", "package": "purl, with or without a version",
-		"decision": "of the last verdict: allow, annotate, pending or deny", "image": "glob over canonical names",
-	} {
-		params[name] = cmd.Flags().String(name, "", help)
-	}
 	return cmd
 }
 

@@ -34,38 +34,17 @@ A blocklist entry, and an image that cannot be analysed, cannot be waived.`,
 }
 
 func newWaiverList(c *client) *cobra.Command {
-	params := map[string]*string{}
-	cmd := &cobra.Command{
+	return listing[api.Waivers, api.Waiver]{
+		path: "/waivers",
+		flags: map[string]string{
+			"advisory": "only those that name this id", "state": "active or expired (default both)", "source": "operator or policy (default both)",
+		},
+		page:  func(p api.Waivers) ([]api.Waiver, string) { return p.Items, p.NextPageToken },
+		write: writeWaivers,
+	}.complete(&cobra.Command{
 		Use:   "list",
 		Short: "List the waivers: those granted here and those of the policy file, expired ones too",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			q := url.Values{"limit": {"500"}}
-			for name, v := range params {
-				if *v != "" {
-					q.Set(name, *v)
-				}
-			}
-			items := []api.Waiver{}
-			err := pages(cmd.Context(), c, "/waivers", q, func(p api.Waivers) (string, bool) {
-				items = append(items, p.Items...)
-				return p.NextPageToken, true
-			})
-			if err != nil {
-				return rejected(err)
-			}
-			if c.format == "json" {
-				return writeIndented(cmd.OutOrStdout(), items)
-			}
-			return writeWaivers(cmd, items)
-		},
-	}
-	for name, help := range map[string]string{
-		"advisory": "only those that name this id", "state": "active or expired (default both)", "source": "operator or policy (default both)",
-	} {
-		params[name] = cmd.Flags().String(name, "", help)
-	}
-	return cmd
+	}, c)
 }
 
 func writeWaivers(cmd *cobra.Command, items []api.Waiver) error {
