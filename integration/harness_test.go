@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -357,16 +358,29 @@ func environment() []string {
 	return append(env, "DOCKER_CONFIG="+filepath.Dir(program))
 }
 
+// nextPort counts below the ports that the system gives to outgoing connections
+// (net.ipv4.ip_local_port_range), one of which could take an address between
+// freeAddress and its user.
+var nextPort = func() *atomic.Int32 {
+	var n atomic.Int32
+	n.Store(int32(12000 + os.Getpid()%16*1000))
+	return &n
+}()
+
 // freeAddress returns an address of the loopback interface that nobody listens on.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		l, err := lc.Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", nextPort.Add(1)))
+		if err != nil {
+			continue // somebody else's
+		}
+		defer l.Close()
+		return l.Addr().String()
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
 
 // until calls check until it returns nil, and fails the test when it never does.

@@ -77,12 +77,15 @@ func (p *pullLog) confirm(k tagKey, at time.Time) {
 func (p *pullLog) take() (map[pullKey]pull, map[tagKey]time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m, tags := p.m, p.tags
-	if len(m) > 0 {
-		p.m = make(map[pullKey]pull)
+	var (
+		m    map[pullKey]pull // nil rather than the empty one, which others go on writing
+		tags map[tagKey]time.Time
+	)
+	if len(p.m) > 0 {
+		m, p.m = p.m, make(map[pullKey]pull)
 	}
-	if len(tags) > 0 {
-		p.tags = make(map[tagKey]time.Time)
+	if len(p.tags) > 0 {
+		tags, p.tags = p.tags, make(map[tagKey]time.Time)
 	}
 	return m, tags
 }
