@@ -123,7 +123,7 @@ func TestFamily(t *testing.T) {
 	if err != nil || !slices.ContainsFunc(all, func(p process) bool { return p.pid == os.Getpid() }) {
 		t.Errorf("%+v, %v: this test is not in it", all, err)
 	}
-	if n, err := highWater(os.Getpid()); err != nil || n < 1<<20 {
+	if n, err := sizeOf(os.Getpid(), "VmHWM:"); err != nil || n < 1<<20 {
 		t.Errorf("peak %d, %v", n, err)
 	}
 	if _, err := family(-1); err == nil {

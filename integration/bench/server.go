@@ -202,34 +202,39 @@ func cpuOf(pid int) (time.Duration, error) {
 }
 
 // peak is the largest resident size of the process and of each of its children
-// now, added up, in bytes (VmHWM). It is more than they ever had together, since
-// they share the program's pages.
+// now, added up, in bytes (VmHWM). The children run the same file, whose pages
+// (RssFile) count once. It is still more than they had together at any time.
 func (s *server) peak() (int64, error) {
 	var sum int64
 	family, err := family(s.cmd.Process.Pid)
 	for _, p := range family {
-		n, perr := highWater(p.pid)
-		if perr != nil && p.pid != s.cmd.Process.Pid {
+		own := p.pid == s.cmd.Process.Pid
+		most, perr := sizeOf(p.pid, "VmHWM:")
+		var shared int64
+		if perr == nil && !own {
+			shared, perr = sizeOf(p.pid, "RssFile:")
+		}
+		if perr != nil && !own {
 			continue // it has ended
 		}
-		sum, err = sum+n, errors.Join(err, perr)
+		sum, err = sum+most-shared, errors.Join(err, perr)
 	}
 	return sum, err
 }
 
-// highWater is the largest resident size of a process in bytes.
-func highWater(pid int) (int64, error) {
+// sizeOf is one of the sizes of a process in /proc/pid/status, in bytes.
+func sizeOf(pid int, key string) (int64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if v, ok := strings.CutPrefix(line, key); ok {
 			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(v), "kB")), 10, 64)
 			return kib << 10, err
 		}
 	}
-	return 0, errors.New("/proc/pid/status has no VmHWM")
+	return 0, fmt.Errorf("/proc/pid/status has no %s", key)
 }
 
 // process is what /proc/pid/stat tells.
