@@ -54,7 +54,7 @@ type blockFilter struct {
 
 func (s *server) blocks(w http.ResponseWriter, r *http.Request) error {
 	q := newQuery(r, "digest", "image", "source", "limit", "page_token")
-	f := blockFilter{image: q.text("image"), source: q.text("source"), limit: q.limit()}
+	f := blockFilter{source: q.text("source"), limit: q.limit()}
 	if d := q.text("digest"); d != "" {
 		var err error
 		if f.digest, err = godigest.Parse(d); err != nil {
@@ -65,11 +65,7 @@ func (s *server) blocks(w http.ResponseWriter, r *http.Request) error {
 		q.bad("source", fmt.Sprintf("%q is neither operator nor policy", f.source))
 		f.source = ""
 	}
-	if f.image != "" {
-		if _, err := policy.ParseGlob(f.image); err != nil {
-			q.bad("image", err.Error())
-		}
-	}
+	f.image = q.image()
 	token, err := base64.RawURLEncoding.DecodeString(q.text("page_token"))
 	f.token = string(token)
 	if f.token == "" {

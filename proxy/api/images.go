@@ -1,7 +1,6 @@
 package api
 
 import (
-	"fmt"
 	"net/http"
 
 	godigest "github.com/opencontainers/go-digest"
@@ -30,19 +29,10 @@ type Places struct {
 func (s *server) images(w http.ResponseWriter, r *http.Request) error {
 	q := newQuery(r, "advisory", "package", "decision", "image", "limit", "page_token")
 	f := records.ImageFilter{
-		Advisory: q.text("advisory"), Package: q.text("package"), Image: q.text("image"),
+		Advisory: q.text("advisory"), Package: q.text("package"),
 		Limit: q.limit(), PageToken: q.text("page_token"),
 	}
-	if d := q.text("decision"); d != "" {
-		if err := f.Decision.UnmarshalText([]byte(d)); err != nil || f.Decision == policy.Undecided {
-			q.bad("decision", fmt.Sprintf("%q is not allow, annotate, deny or pending", d))
-		}
-	}
-	if f.Image != "" {
-		if _, err := policy.ParseGlob(f.Image); err != nil {
-			q.bad("image", err.Error())
-		}
-	}
+	f.Decision, f.Image = q.decision(), q.image()
 	if f.Package != "" {
 		if _, err := policy.ParsePURL(f.Package); err != nil {
 			q.bad("package", err.Error())

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 // Lists have at most maxLimit items on a page, defaultLimit unless asked.
@@ -55,6 +57,28 @@ func (q *query) limit() int {
 		q.bad("limit", fmt.Sprintf("%q is not a number from 1 to %d", s, maxLimit))
 	}
 	return n
+}
+
+// decision reads that of a verdict; Undecided without one.
+func (q *query) decision() policy.Decision {
+	var d policy.Decision
+	if s := q.text("decision"); s != "" {
+		if err := d.UnmarshalText([]byte(s)); err != nil || d == policy.Undecided {
+			q.bad("decision", fmt.Sprintf("%q is not allow, annotate, deny or pending", s))
+		}
+	}
+	return d
+}
+
+// image reads a pattern of canonical names; "" without one.
+func (q *query) image() string {
+	s := q.text("image")
+	if s != "" {
+		if _, err := policy.ParseGlob(s); err != nil {
+			q.bad("image", err.Error())
+		}
+	}
+	return s
 }
 
 // since reads a time (RFC 3339) or a duration before now.

@@ -73,19 +73,10 @@ type Evidence struct {
 func (s *server) verdicts(w http.ResponseWriter, r *http.Request) error {
 	q := newQuery(r, "decision", "image", "advisory", "since", "limit", "page_token")
 	f := records.VerdictFilter{
-		Image: q.text("image"), Advisory: q.text("advisory"), Since: q.since(s.Now()),
+		Advisory: q.text("advisory"), Since: q.since(s.Now()),
 		Limit: q.limit(), PageToken: q.text("page_token"),
 	}
-	if d := q.text("decision"); d != "" {
-		if err := f.Decision.UnmarshalText([]byte(d)); err != nil || f.Decision == policy.Undecided {
-			q.bad("decision", fmt.Sprintf("%q is not allow, annotate, deny or pending", d))
-		}
-	}
-	if f.Image != "" {
-		if _, err := policy.ParseGlob(f.Image); err != nil {
-			q.bad("image", err.Error())
-		}
-	}
+	f.Decision, f.Image = q.decision(), q.image()
 	if err := q.err(); err != nil {
 		return err
 	}

@@ -317,13 +317,16 @@ func certificateName(r *http.Request) string {
 // isLocal reports whether the request comes from this machine and from nobody
 // behind a reverse proxy on it.
 func isLocal(r *http.Request) bool {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !ap.Addr().Unmap().IsLoopback() {
+		return false
+	}
 	for _, h := range []string{"X-Forwarded-For", "X-Real-Ip", "Forwarded", "Via"} {
 		if r.Header.Get(h) != "" {
 			return false
 		}
 	}
-	ip, err := netip.ParseAddr(address(r))
-	return err == nil && ip.Unmap().IsLoopback()
+	return true
 }
 
 // address is the client's address without the port.
