@@ -1,6 +1,7 @@
 package httpx
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -192,24 +193,67 @@ func TestFilesReachTheConnection(t *testing.T) {
 	}
 }
 
-// TestClientThatTakesNothing: its connection is cut, and not before its time.
+// TestClientThatTakesNothing: its connection is cut, and not before its time,
+// whether the answer is long or so short that it waits in a buffer until the
+// handler is done.
 func TestClientThatTakesNothing(t *testing.T) {
+	for _, size := range []int{10 << 20, 10} {
+		synctest.Test(t, func(t *testing.T) {
+			client, server := net.Pipe() // a write waits for the reader, as on a full socket
+			defer func() { _ = client.Close() }()
+			start := time.Now()
+			ended := make(chan time.Duration, 1)
+			srv := &http.Server{
+				ReadHeaderTimeout: time.Minute,
+				Handler: Middleware(zap.NewNop(), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					_, _ = w.Write(make([]byte, size))
+				})),
+				ConnState: func(_ net.Conn, s http.ConnState) {
+					if s == http.StateClosed {
+						ended <- time.Since(start)
+					}
+				},
+			}
+			go func() { _ = srv.Serve(&oneConn{conn: server, done: make(chan struct{})}) }()
+			if _, err := io.WriteString(client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			got := <-ended
+			if got != patience {
+				t.Errorf("%d bytes: cut after %s, want %s", size, got, patience)
+			}
+			_ = srv.Close()
+		})
+	}
+}
+
+// TestSlowHandler: what a handler takes before it answers, and what a kept
+// connection rests between two requests, is not the client's fault.
+func TestSlowHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client, server := net.Pipe() // a write waits for the reader, as on a full socket
+		client, server := net.Pipe()
 		defer func() { _ = client.Close() }()
-		ended := make(chan time.Duration, 1)
-		start := time.Now()
-		srv := &http.Server{ReadHeaderTimeout: time.Minute, Handler: Middleware(zap.NewNop(), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = w.Write(make([]byte, 10<<20))
-			ended <- time.Since(start)
+		srv := &http.Server{ReadHeaderTimeout: time.Minute, Handler: Middleware(zap.NewNop(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(2 * patience)
+			if r.URL.Path == "/status" {
+				w.WriteHeader(http.StatusCreated)
+			}
 		}))}
-		l := &oneConn{conn: server, done: make(chan struct{})}
-		go func() { _ = srv.Serve(l) }()
-		if _, err := io.WriteString(client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-			t.Fatal(err)
-		}
-		if got := <-ended; got != patience {
-			t.Errorf("cut after %s, want %s", got, patience)
+		go func() { _ = srv.Serve(&oneConn{conn: server, done: make(chan struct{})}) }()
+		answers := bufio.NewReader(client)
+		for path, want := range map[string]int{"/status": http.StatusCreated, "/nothing": http.StatusOK} {
+			if _, err := io.WriteString(client, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				t.Fatalf("%s: %v", path, err)
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%s: status %d, want %d", path, resp.StatusCode, want)
+			}
+			time.Sleep(2 * patience)
 		}
 		_ = srv.Close()
 	})

@@ -15,10 +15,20 @@ import (
 
 type logKey struct{}
 
+// requestLog is what a request's logger is made of, when somebody wants it.
+type requestLog struct {
+	log        *zap.Logger
+	id, client string
+}
+
+func (l *requestLog) fields() []zap.Field {
+	return []zap.Field{zap.String("request_id", l.id), zap.String("client", l.client)}
+}
+
 // Log returns the request's logger, which carries its request id.
 func Log(ctx context.Context) *zap.Logger {
-	if l, ok := ctx.Value(logKey{}).(*zap.Logger); ok {
-		return l
+	if l, ok := ctx.Value(logKey{}).(*requestLog); ok {
+		return l.log.With(l.fields()...)
 	}
 	return zap.NewNop()
 }
@@ -33,9 +43,10 @@ func Middleware(log *zap.Logger, next http.Handler) http.Handler {
 			id = rand.Text()
 		}
 		w.Header().Set("X-Request-Id", id)
-		l := log.WithLazy(zap.String("request_id", id), zap.String("client", ClientIP(r)))
+		l := &requestLog{log: log, id: id, client: ClientIP(r)}
 		rec := &recorder{ResponseWriter: w}
-		defer rec.patient()
+		rec.hurry()
+		defer rec.hurry() // what is buffered leaves after the handler
 		defer func() {
 			switch p := recover(); p {
 			case nil:
@@ -43,7 +54,7 @@ func Middleware(log *zap.Logger, next http.Handler) http.Handler {
 				access(l, r, rec, start, true)
 				panic(p)
 			default:
-				l.Error("handler panicked", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+				log.With(l.fields()...).Error("handler panicked", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
 				if rec.status == 0 {
 					http.Error(rec, "internal error", http.StatusInternalServerError)
 				}
@@ -54,10 +65,14 @@ func Middleware(log *zap.Logger, next http.Handler) http.Handler {
 	})
 }
 
-func access(l *zap.Logger, r *http.Request, rec *recorder, start time.Time, cut bool) {
-	l.Info("request",
+func access(l *requestLog, r *http.Request, rec *recorder, start time.Time, cut bool) {
+	line := l.log.Check(zap.InfoLevel, "request")
+	if line == nil {
+		return
+	}
+	line.Write(append(l.fields(),
 		zap.String("method", r.Method), zap.String("path", r.URL.RequestURI()), zap.Int("status", rec.status),
-		zap.Int64("bytes", rec.bytes), zap.Duration("dur", time.Since(start)), zap.String("agent", r.UserAgent()), zap.Bool("cut", cut))
+		zap.Int64("bytes", rec.bytes), zap.Duration("dur", time.Since(start)), zap.String("agent", r.UserAgent()), zap.Bool("cut", cut))...)
 }
 
 // plainID accepts request ids that are safe in a log and a header.
@@ -85,6 +100,8 @@ func ClientIP(r *http.Request) string {
 
 // How slowly a client may read before it is cut: less than a chunk within the
 // patience. One that takes nothing would hold a file and a goroutine for ever.
+// The deadline is the connection's and stays when the request ends; the next
+// request sets its own.
 const (
 	chunk    = 1 << 20
 	patience = 4 * time.Minute
@@ -95,7 +112,7 @@ type recorder struct {
 	http.ResponseWriter
 	status   int
 	bytes    int64
-	deadline time.Time // of the connection's writes; zero = none was set
+	deadline time.Time // of the connection's writes
 }
 
 // hurry gives the next write its time. Setting a deadline costs more than
@@ -109,17 +126,11 @@ func (w *recorder) hurry() {
 	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(w.deadline) // a writer without deadlines has no slow client
 }
 
-// patient lifts the deadline for the next request on the connection.
-func (w *recorder) patient() {
-	if !w.deadline.IsZero() {
-		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Time{})
-	}
-}
-
 func (w *recorder) WriteHeader(status int) {
 	if w.status == 0 {
 		w.status = status
 	}
+	w.hurry()
 	w.ResponseWriter.WriteHeader(status)
 }
 
