@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/sluiceproxy/sluice/proxy/auth"
@@ -211,9 +212,35 @@ func (h *Handler) manifest(c call) error {
 	if r.Method == http.MethodGet {
 		h.Gate.Pulled(a, httpx.ClientIP(r))
 	}
-	// Without ReadFrom the header and these few bytes leave in one write.
-	http.ServeContent(struct{ http.ResponseWriter }{w}, r, "", time.Time{}, bytes.NewReader(a.Bytes))
+	serveBytes(w, r, a.Bytes)
 	return nil
+}
+
+// serveBytes answers with a body that lies in memory. What http.ServeContent
+// does about conditions and ranges is for the few who ask for it.
+func serveBytes(w http.ResponseWriter, r *http.Request, body []byte) {
+	if conditional(r.Header) {
+		http.ServeContent(struct{ http.ResponseWriter }{w}, r, "", time.Time{}, bytes.NewReader(body)) // without ReadFrom it is one write
+		return
+	}
+	head := w.Header()
+	head.Set("Accept-Ranges", "bytes")
+	head.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body) // the client is gone
+	}
+}
+
+// conditional reports whether a request may get another answer than the whole
+// (RFC 9110, sections 13.1 and 14.2).
+func conditional(head http.Header) bool {
+	for _, name := range [...]string{"Range", "If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"} {
+		if _, ok := head[name]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 func setDigest(head http.Header, digest string) {

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"net/http"
 	"time"
 
@@ -44,7 +43,7 @@ func (h *Handler) side(c call) error {
 		}
 		c.w.Header().Set("Content-Type", a.Manifest.Descriptor.MediaType)
 		setDigest(c.w.Header(), a.Manifest.Descriptor.Digest.String())
-		http.ServeContent(struct{ http.ResponseWriter }{c.w}, c.r, "", time.Time{}, bytes.NewReader(a.Bytes))
+		serveBytes(c.w, c.r, a.Bytes)
 		return nil
 	case route.Blob:
 		b, err := h.Gate.SideBlob(ctx, c.rt)

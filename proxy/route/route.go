@@ -166,13 +166,15 @@ func (t *Table) Parse(u *url.URL) (Route, error) {
 	if err := r.setReference(ref); err != nil {
 		return Route{}, err
 	}
-	namespaces := u.Query()["ns"]
-	if len(namespaces) > 1 {
-		return Route{}, fmt.Errorf("%w: more than one ns parameter", ErrNameInvalid)
-	}
 	ns := ""
-	if len(namespaces) == 1 {
-		ns = namespaces[0]
+	if u.RawQuery != "" {
+		namespaces := u.Query()["ns"]
+		if len(namespaces) > 1 {
+			return Route{}, fmt.Errorf("%w: more than one ns parameter", ErrNameInvalid)
+		}
+		if len(namespaces) == 1 {
+			ns = namespaces[0]
+		}
 	}
 	if err := t.resolve(&r, ns); err != nil {
 		return Route{}, err
@@ -227,6 +229,10 @@ func (r *Route) setReference(ref string) error {
 
 // setDigest takes canonical sha256 digests only: what the store can verify.
 func (r *Route) setDigest(ref string) error {
+	if canonical(ref) {
+		r.Digest = godigest.Digest(ref)
+		return nil
+	}
 	d, err := godigest.Parse(ref)
 	if err != nil {
 		return fmt.Errorf("%w: %q: %w", ErrDigestInvalid, ref, err)
@@ -236,6 +242,21 @@ func (r *Route) setDigest(ref string) error {
 	}
 	r.Digest = d
 	return nil
+}
+
+// canonical reports whether ref is a sha256 digest. It is on the path of every
+// pull, and faster than godigest's regular expression.
+func canonical(ref string) bool {
+	hex, ok := strings.CutPrefix(ref, "sha256:")
+	if !ok || len(hex) != 64 {
+		return false
+	}
+	for _, c := range []byte(hex) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
 }
 
 // resolve finds the upstream and the repository's name there.
