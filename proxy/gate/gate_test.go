@@ -492,6 +492,38 @@ func TestChangesTakeEffectAtOnce(t *testing.T) {
 	}
 }
 
+// TestBlockedUnseen: what an operator blocks by digest or name is refused without
+// being downloaded and analysed, and is when the block is gone.
+func TestBlockedUnseen(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	m := w.image("app:1", []string{"a"})
+	for what, b := range map[string]policy.Block{
+		"digest": {Digest: godigest.FromBytes(w.json(m))},
+		"name":   {Image: "up/app:1"},
+	} {
+		b.Reason, b.Owner = "test", "ann"
+		added, err := w.records.AddBlock(t.Context(), b, "ann")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.pull("app:1"); !denied(err) || !strings.Contains(err.Error(), "blocked") {
+			t.Errorf("%s: %v, want denied by the block", what, err)
+		}
+		if err := w.blobError("app", m.Layers[0].Digest); err == nil {
+			t.Errorf("%s: its layer was served", what)
+		}
+		if scans, blobs := w.scans.Load(), w.count("GET /v2/app/blobs/"); scans != 0 || blobs != 0 {
+			t.Errorf("%s: %d scans, %d blobs asked for, want none", what, scans, blobs)
+		}
+		if err := w.records.RemoveBlock(t.Context(), added.ID, "ann"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.pull("app:1"); err != nil || w.scans.Load() != 1 {
+		t.Errorf("unblocked: %v, %d scans", err, w.scans.Load())
+	}
+}
+
 func TestIndexPassesAndChildrenAreGated(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	good, bad := w.json(w.image("multi:amd64", []string{"fine"})), w.json(w.image("multi:arm64", []string{"bad"}))

@@ -27,6 +27,9 @@ func (g *Gate) judge(ctx context.Context, rt route.Route, e *entry, hold time.Du
 	if fresh {
 		return v, g.verdictError(v)
 	}
+	if blocked, err := g.refuse(ctx, rt, e, in); blocked || err != nil {
+		return policy.Verdict{}, err
+	}
 	search, err := g.discover(ctx, rt, e)
 	if err != nil {
 		return policy.Verdict{}, err
@@ -139,23 +142,59 @@ func (g *Gate) decide(ctx context.Context, rt route.Route, e *entry, inv *analyz
 		return err
 	}
 	v := p.Decide(&ev)
+	if v.Decision != e.verdict.Decision && v.Decision.Serves() && inv != nil {
+		if err := g.opts.Records.PutBase(ctx, inv, named(ev.Image)); err != nil {
+			return err
+		}
+	}
+	if err := g.settle(ctx, e, v, in); err != nil {
+		return err
+	}
+	g.offer(rt, e, v, &ev)
+	return nil
+}
+
+// settle records v as the verdict on e, and tells of a change. The caller holds
+// e.mu.
+func (g *Gate) settle(ctx context.Context, e *entry, v policy.Verdict, in inputs) error {
 	if v.Decision != policy.Pending {
 		if err := g.opts.Records.PutVerdict(ctx, v); err != nil {
 			return fmt.Errorf("verdict on %s: %w", e.key, err)
 		}
 	}
 	if v.Decision != e.verdict.Decision {
-		if v.Decision.Serves() && inv != nil {
-			if err := g.opts.Records.PutBase(ctx, inv, named(ev.Image)); err != nil {
-				return err
-			}
-		}
 		g.opts.Log.Info("verdict", zap.String("verdict", v.ID), zap.Stringer("decision", v.Decision),
 			zap.String("repository", v.Image), zap.Stringer("digest", v.Digest), zap.String("reason", v.Summary()))
 	}
 	e.verdict, e.inputs = v, in
-	g.offer(rt, e, v, &ev)
 	return nil
+}
+
+// refuse spares an image that was never analysed the download when an operator
+// blocks it itself: then it is true, or the error says why nobody may have it.
+func (g *Gate) refuse(ctx context.Context, rt route.Route, e *entry, in inputs) (bool, error) {
+	blocks, err := g.opts.Records.Blocks(ctx)
+	if err != nil || len(blocks) == 0 || e.manifest.Index {
+		return false, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	ev := policy.Evidence{Blocks: blocks, Now: g.now()}
+	ev.Advisories.Revision = in.advisories
+	if ev.Image, err = g.describe(ctx, rt, e); err != nil {
+		return false, err
+	}
+	v, blocked := g.Policy().Blocked(&ev)
+	if !blocked {
+		return false, nil
+	}
+	if _, analysed, err := g.opts.Records.Inventory(ctx, e.key.digest, g.opts.Analyzer.Revision()); analysed || err != nil {
+		return false, err // the verdict shall tell all that is wrong with it
+	}
+	if err := g.settle(ctx, e, v, in); err != nil {
+		return false, err
+	}
+	return true, g.verdictError(v)
 }
 
 // named is the image's name, with a tag where one is known.

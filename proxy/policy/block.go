@@ -54,6 +54,18 @@ func (b *Block) Validate() error {
 	return nil
 }
 
+// Blocked returns the verdict on an image of which nothing but e.Image is known
+// yet, if that is enough for an entry of the blocklist: one for its digest, its
+// name, or an index that lists it, or one that cannot be read.
+func (p *Policy) Blocked(e *Evidence) (Verdict, bool) {
+	d := decision{Evidence: e, policy: p}
+	d.blocklist()
+	if len(d.reasons) == 0 {
+		return Verdict{}, false
+	}
+	return d.verdict(), true
+}
+
 // blocklist adds a reason for each entry in force that names the image or
 // something in it. An entry that cannot be read denies: it may mean this image.
 func (d *decision) blocklist() {
