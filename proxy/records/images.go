@@ -148,8 +148,9 @@ func images(ctx context.Context, q querier, text string, args ...any) ([]Image, 
 	return images, nil
 }
 
-// Pulled adds count pulls by client, the last of them at that time. An image
-// that is not known is ErrNotFound.
+// Pulled adds count pulls by client, the last of them at that time. Of each image
+// the 200 clients that pulled last are kept. An image that is not known is
+// ErrNotFound.
 func (db *DB) Pulled(ctx context.Context, name string, dgst godigest.Digest, client string, at time.Time, count int64) error {
 	err := db.update(ctx, db.quick, func(tx *sql.Tx) error {
 		res, err := tx.ExecContext(ctx, `UPDATE images SET pulls = pulls + ?,
@@ -166,6 +167,12 @@ func (db *DB) Pulled(ctx context.Context, name string, dgst godigest.Digest, cli
 			ON CONFLICT (name, digest, client) DO UPDATE SET pulls = pulls.pulls + excluded.pulls,
 			last_pull = CASE WHEN pulls.last_pull <= excluded.last_pull THEN excluded.last_pull ELSE pulls.last_pull END`,
 			name, dgst.String(), client, nanos(at), count)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM pulls WHERE name = ? AND digest = ? AND last_pull <
+			(SELECT last_pull FROM pulls WHERE name = ? AND digest = ? ORDER BY last_pull DESC LIMIT 1 OFFSET ?)`,
+			name, dgst.String(), name, dgst.String(), keepClients-1)
 		return err
 	})
 	if err != nil {
@@ -230,6 +237,19 @@ func (db *DB) PutMembers(ctx context.Context, name string, manifest godigest.Dig
 		return fmt.Errorf("put members of %s@%s: %w", name, manifest, err)
 	}
 	return nil
+}
+
+// Members returns what the manifest of the repository consists of, sorted.
+func (db *DB) Members(ctx context.Context, name string, manifest godigest.Digest) ([]godigest.Digest, error) {
+	list, err := db.texts(ctx, "SELECT member FROM members WHERE name = ? AND manifest = ? ORDER BY member", name, manifest.String())
+	if err != nil {
+		return nil, fmt.Errorf("members of %s@%s: %w", name, manifest, err)
+	}
+	members := make([]godigest.Digest, len(list))
+	for i, d := range list {
+		members[i] = godigest.Digest(d)
+	}
+	return members, nil
 }
 
 // ManifestsWith returns the manifests of the repository that have the member,

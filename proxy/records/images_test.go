@@ -2,6 +2,7 @@ package records
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -76,6 +77,31 @@ func TestSeenImage(t *testing.T) {
 	}
 	if _, ok, err := db.Image(t.Context(), nginx, digest("none")); ok || err != nil {
 		t.Errorf("unknown image: %v, %v", ok, err)
+	}
+}
+
+// TestPulledByMany: nodes with ever new addresses do not fill the table.
+func TestPulledByMany(t *testing.T) {
+	db := openNew(t)
+	one := digest("one")
+	if _, err := db.SeenImage(t.Context(), nginx, "1", one, "m", clock); err != nil {
+		t.Fatal(err)
+	}
+	for i := range keepClients + 5 {
+		if err := db.Pulled(t.Context(), nginx, one, fmt.Sprintf("client-%03d", i), clock.Add(time.Duration(i)*time.Second), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var rows, pulls int
+	var first string
+	if err := db.read.QueryRowContext(t.Context(), "SELECT COUNT(*), MIN(client) FROM pulls").Scan(&rows, &first); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.read.QueryRowContext(t.Context(), "SELECT pulls FROM images").Scan(&pulls); err != nil {
+		t.Fatal(err)
+	}
+	if rows != keepClients || first != "client-005" || pulls != keepClients+5 {
+		t.Errorf("%d clients from %s, %d pulls; want the last %d, and all pulls counted", rows, first, pulls, keepClients)
 	}
 }
 

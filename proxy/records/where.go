@@ -43,6 +43,7 @@ type Client struct {
 const (
 	maxPlacePackages = 100
 	maxPlaceClients  = 20
+	keepClients      = 10 * maxPlaceClients // so that those shown have their true counts
 )
 
 // Images returns a page of images, sorted by name and digest, and the token of
