@@ -107,17 +107,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	if rt.Local {
 		return h.local(c)
 	}
-	switch rt.Kind {
-	case route.Manifest:
-		return h.manifest(c)
-	case route.Blob:
-		return h.blob(c)
-	case route.Tags:
-		return h.tags(c)
-	case route.Referrers:
-		return h.referrers(c)
-	}
-	return httpx.Unsupported(rt.Kind.String() + " is not supported for upstream repositories")
+	return h.read(c)
 }
 
 // local answers requests to the gated registry.
@@ -131,16 +121,23 @@ func (h *Handler) local(c call) error {
 		return h.delete(c)
 	case !c.reads():
 		return httpx.Unsupported(fmt.Sprintf("%s of a %s is not supported", c.r.Method, k))
-	case k == route.Manifest:
+	}
+	return h.read(c)
+}
+
+// read answers GET and HEAD.
+func (h *Handler) read(c call) error {
+	switch c.rt.Kind {
+	case route.Manifest:
 		return h.manifest(c)
-	case k == route.Blob:
+	case route.Blob:
 		return h.blob(c)
-	case k == route.Tags:
+	case route.Tags:
 		return h.tags(c)
-	case k == route.Referrers:
+	case route.Referrers:
 		return h.referrers(c)
 	}
-	return httpx.Unsupported(c.rt.Kind.String() + " is not supported")
+	return httpx.Unsupported(c.rt.Kind.String() + " is not supported here")
 }
 
 func (c call) reads() bool { return c.r.Method == http.MethodGet || c.r.Method == http.MethodHead }
