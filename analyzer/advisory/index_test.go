@@ -59,6 +59,9 @@ func everything(t testing.TB, x *Index) error {
 // TestDamage flips one bit of each byte in turn: an index that opens either
 // gives what it gave before or an error that says so.
 func TestDamage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long under the race detector")
+	}
 	good := smallIndex(t)
 	dir := t.TempDir()
 	want := findingsOf(t, good, dir)

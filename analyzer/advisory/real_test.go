@@ -70,6 +70,9 @@ func TestMain(m *testing.M) {
 }
 
 func TestRealLookup(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long under the race detector")
+	}
 	x, stats := openReal(t)
 	for _, tt := range []struct {
 		purl string
@@ -112,6 +115,9 @@ func TestRealLookup(t *testing.T) {
 // found are those that a plain evaluation of the JSON with osv-scalibr's version
 // order gives.
 func TestRealAgainstRecords(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long under the race detector")
+	}
 	x, _ := openReal(t)
 	const perArchive = 150
 	compared := 0

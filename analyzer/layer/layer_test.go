@@ -111,6 +111,9 @@ func TestDiffID(t *testing.T) {
 
 // TestBomb reads 10 GB of zeros up to a limit, and to the ratio's.
 func TestBomb(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long under the race detector")
+	}
 	for _, tt := range []struct {
 		name, want string
 		opts       Options

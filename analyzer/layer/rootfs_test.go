@@ -35,6 +35,9 @@ func sharedData(t testing.TB, sub string) string {
 // TestRealRootFS compares what a scan finds in real root file systems with an
 // independent count.
 func TestRealRootFS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long under the race detector")
+	}
 	files, err := filepath.Glob(filepath.Join(sharedData(t, "rootfs"), "*.tar.*"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no root file systems: %v", err)

@@ -244,6 +244,9 @@ func FuzzScan(f *testing.F) {
 // TestHostile has text that is made to be slow: the time must grow with its
 // length alone.
 func TestHostile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long under the race detector")
+	}
 	const size = 512 << 10
 	fill := func(s string) string { return strings.Repeat(s, size/len(s)) }
 	token := "ghp_" + strings.Repeat("Ab1", 12)

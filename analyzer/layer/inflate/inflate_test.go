@@ -99,6 +99,9 @@ func samples() map[string][]byte {
 // TestRoundTrip unpacks what compress/flate packed, with every kind of block, of
 // input and of output.
 func TestRoundTrip(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long under the race detector")
+	}
 	for name, want := range samples() {
 		for _, level := range []int{gzip.HuffmanOnly, gzip.NoCompression, 1, 6, 9} {
 			packed := pack(t, want, level)
