@@ -10,6 +10,9 @@
 //	Scan ◀─ answer, one message ── stdout │ a time, confined │
 //	                                   └───────────────────┘
 //
+// On Linux the frames' bytes are in memory that both have, which the process can
+// only read (ring_linux.go), and not in the pipe.
+//
 // The program runs itself again for that (Options.Command, the hidden command
 // "sluice worker"). Processes that did well are kept for the next layer.
 //

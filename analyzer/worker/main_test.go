@@ -82,6 +82,12 @@ func (t trap) Scan(ctx context.Context, blob io.Reader) (*analyzer.Layer, error)
 	case "huge":
 		fmt.Print("\xff\xff\xff\xff")
 		select {}
+	case "overpay":
+		fmt.Print(strings.Repeat("\x00\x00\x00\x00", 10*ringFrames))
+		select {}
+	case "early":
+		fmt.Print("\x00\x00\x00\x0d{\"error\":\"x\"}")
+		select {}
 	case "path":
 		return t.say(blob, func(l *analyzer.Layer) { l.Paths = []string{"../../etc/passwd"} })
 	case "digest":

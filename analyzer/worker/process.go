@@ -25,6 +25,9 @@ import (
 // startTimeout is how long a process may take to say that it is ready.
 const startTimeout = 30 * time.Second
 
+// firstExtraFile is the descriptor that the first of exec.Cmd.ExtraFiles has.
+const firstExtraFile = 3
+
 // process is one worker. It is used by one scan at a time.
 type process struct {
 	cmd   *exec.Cmd
@@ -35,13 +38,14 @@ type process struct {
 	lock  *os.File // that holds dir
 	ready ready
 	scans int
-	buf   [4 + frameSize]byte
+	ring  []byte        // where the process reads frames; nil = over in
+	buf   []byte        // room for one frame, where there is no ring
 	done  chan struct{} // closed when it has ended and its log is complete
 }
 
 // start runs command as a process that is ready for scans. run is where the
 // process is started.
-func start(command []string, s *setup, dir string, namespaces bool, run func(func() error) error) (_ *process, err error) {
+func start(command []string, s *setup, dir string, namespaces, shared bool, run func(func() error) error) (_ *process, err error) {
 	p := &process{dir: dir, done: make(chan struct{})}
 	childIn, in, err := os.Pipe()
 	if err != nil {
@@ -51,7 +55,6 @@ func start(command []string, s *setup, dir string, namespaces bool, run func(fun
 	if err != nil {
 		return nil, errors.Join(err, childIn.Close(), in.Close())
 	}
-	widen(childIn)
 	p.in, p.out = in, out
 	p.cmd = exec.Command(command[0], command[1:]...) //nolint:noctx // it outlives the scan that starts it
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = childIn, childOut, &p.log
@@ -60,10 +63,24 @@ func start(command []string, s *setup, dir string, namespaces bool, run func(fun
 	p.cmd.Dir = dir
 	p.cmd.SysProcAttr = attributes(namespaces)
 	p.cmd.WaitDelay = time.Second
+	var memory *os.File
+	if shared {
+		memory, p.ring, _ = newRing() // nil where there is none
+	}
+	if p.ring != nil {
+		p.cmd.ExtraFiles = []*os.File{memory}
+	} else {
+		p.buf = make([]byte, frameSize)
+		widen(childIn)
+	}
 	err = run(p.cmd.Start)
 	childIn.Close() // so that its end is the end of the pipes
 	childOut.Close()
+	if p.ring != nil {
+		_ = memory.Close() // the mapping stays
+	}
 	if err != nil {
+		freeRing(p.ring)
 		return nil, errors.Join(err, in.Close(), out.Close())
 	}
 	go func() {
@@ -79,6 +96,10 @@ func start(command []string, s *setup, dir string, namespaces bool, run func(fun
 	deadline := time.Now().Add(startTimeout)
 	if err := errors.Join(p.in.SetDeadline(deadline), p.out.SetDeadline(deadline)); err != nil {
 		return nil, err
+	}
+	s.Ring = 0
+	if p.ring != nil {
+		s.Ring = firstExtraFile
 	}
 	if err := writeMessage(p.in, s); err != nil {
 		return nil, err
@@ -101,6 +122,8 @@ func (p *process) stop() {
 	<-p.done
 	_ = p.in.Close()
 	_ = p.out.Close()
+	freeRing(p.ring)
+	p.ring = nil
 }
 
 // lostError says that the process failed, not the blob.
@@ -117,19 +140,9 @@ func (p *process) scan(ctx context.Context, b *blob, stall time.Duration, limit 
 	if err := p.out.SetDeadline(time.Time{}); err != nil {
 		p.kill()
 	}
-	type result struct {
-		a   answer
-		err error
-	}
-	answered := make(chan result, 1)
-	go func() {
-		var r result
-		if r.err = readMessage(p.out, limit, &r.a); r.err != nil {
-			p.kill() // whatever it says next has no meaning
-		}
-		answered <- r
-	}()
-	sent, err := p.send(b, stall)
+	r := &reply{done: make(chan struct{}), free: make(chan struct{}, ringFrames)}
+	go r.read(p, limit)
+	sent, err := p.send(b, stall, r)
 	if err != nil { // of the blob
 		p.kill()
 	} else if sent != nil {
@@ -137,7 +150,7 @@ func (p *process) scan(ctx context.Context, b *blob, stall time.Duration, limit 
 	} else if derr := p.out.SetReadDeadline(time.Now().Add(stall)); derr != nil {
 		p.kill()
 	}
-	r := <-answered
+	<-r.done
 	switch {
 	case !spared():
 		return nil, ctx.Err()
@@ -151,6 +164,36 @@ func (p *process) scan(ctx context.Context, b *blob, stall time.Duration, limit 
 	return nil, &lostError{p.reason(sent, stall)}
 }
 
+// reply is what a process says in one scan.
+type reply struct {
+	free chan struct{} // one for each place in the ring that was given back
+	done chan struct{} // closed when the following is complete
+	a    answer
+	err  error
+}
+
+func (r *reply) read(p *process, limit int64) {
+	defer close(r.done)
+	for {
+		n, err := readLength(p.out)
+		if err == nil && n == 0 && p.ring != nil {
+			select {
+			case r.free <- struct{}{}:
+				continue
+			default:
+				err = errors.New("it gives back more than it has")
+			}
+		}
+		if err == nil {
+			err = readBody(p.out, n, limit, &r.a)
+		}
+		if r.err = err; err != nil {
+			p.kill() // whatever it says next has no meaning
+		}
+		return
+	}
+}
+
 // ends reports whether err is that the process has closed its ends.
 func ends(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EPIPE)
@@ -158,7 +201,7 @@ func ends(err error) bool {
 
 // send gives the process the blob. The first error is the process's, after which
 // the rest of the blob is only read; the second is the blob's.
-func (p *process) send(b *blob, stall time.Duration) (lost, err error) {
+func (p *process) send(b *blob, stall time.Duration, r *reply) (lost, err error) {
 	write := func(bytes []byte) {
 		if lost != nil {
 			return
@@ -170,11 +213,24 @@ func (p *process) send(b *blob, stall time.Duration) (lost, err error) {
 			p.kill()
 		}
 	}
-	for {
-		n, err := b.Read(p.buf[4:])
+	var head [4]byte
+	for frame := 0; ; frame++ {
+		body := p.buf
+		if p.ring != nil {
+			body = p.ring[frame%ringFrames*frameSize:][:frameSize]
+			if frame >= ringFrames && lost == nil {
+				if lost = r.place(stall); lost != nil {
+					p.kill()
+				}
+			}
+		}
+		n, err := b.fill(body)
 		if n > 0 {
-			binary.BigEndian.PutUint32(p.buf[:], uint32(n))
-			write(p.buf[:4+n])
+			binary.BigEndian.PutUint32(head[:], uint32(n))
+			write(head[:])
+			if p.ring == nil {
+				write(body[:n])
+			}
 		}
 		if errors.Is(err, io.EOF) {
 			break
@@ -193,6 +249,28 @@ func (p *process) send(b *blob, stall time.Duration) (lost, err error) {
 	}
 	write(last.Bytes())
 	return lost, nil
+}
+
+// place waits until the process has given back a place of the ring.
+func (r *reply) place(stall time.Duration) error {
+	select {
+	case <-r.free:
+		return nil
+	default:
+	}
+	t := time.NewTimer(stall)
+	defer t.Stop()
+	select {
+	case <-r.free:
+		return nil
+	case <-r.done:
+		if r.err == nil {
+			return errors.New("an answer before the blob's end")
+		}
+		return r.err
+	case <-t.C:
+		return os.ErrDeadlineExceeded
+	}
 }
 
 // reason says how the process failed, once it has been given up because of err.
@@ -257,8 +335,13 @@ func newBlob(r io.Reader) *blob {
 	return b
 }
 
-func (b *blob) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
+// fill reads until p is full or the blob ends, which is io.EOF.
+func (b *blob) fill(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var more int
+		more, err = b.r.Read(p[n:])
+		n += more
+	}
 	b.size += int64(n)
 	if b.hash != nil {
 		_, _ = b.hash.Write(p[:n])

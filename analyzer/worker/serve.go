@@ -28,6 +28,14 @@ func serve(in io.Reader, out io.Writer, newScanner func(layer.Options) (analyzer
 	debug.SetMemoryLimit(s.Memory)
 	// A panic in some parser must leave no core, and say little.
 	debug.SetTraceback("single")
+	var ring []byte
+	if s.Ring > 0 {
+		var err error
+		if ring, err = attachRing(s.Ring); err != nil {
+			return errors.Join(err, writeMessage(out, ready{Error: "its ring: " + err.Error()}))
+		}
+		defer freeRing(ring)
+	}
 	r := confine(&s)
 	scanner, err := newScanner(s.Layer)
 	if err == nil && r.Error == "" {
@@ -39,7 +47,7 @@ func serve(in io.Reader, out io.Writer, newScanner func(layer.Options) (analyzer
 		return errors.Join(err, errors.New(r.Error))
 	}
 	for {
-		f := &frames{r: in}
+		f := &frames{r: in, ring: ring, free: out}
 		a := scan(scanner, f)
 		// A scan that failed has not read all.
 		if _, err := io.Copy(io.Discard, f); err != nil {

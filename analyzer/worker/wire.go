@@ -18,9 +18,20 @@ import (
 // bytes, an empty one, and an end message. Over stdout come a ready message and
 // one answer for each scan. A frame or a message is a length of four bytes, big
 // end first, and that many bytes; a message's are JSON.
+//
+// Where there is a ring, memory that both have and only the parent writes, the
+// bytes of the nth frame of a scan are in its place n mod ringFrames and not in
+// the pipe, and for each frame that was read a length of 0 goes over stdout: that
+// place is free.
 
 // frameSize is how much of a blob goes into one frame, at most.
 const frameSize = 256 << 10
+
+// ringFrames is how many frames there are in a ring.
+const (
+	ringFrames = 8
+	ringSize   = ringFrames * frameSize
+)
 
 // maxNote bounds every message but an answer, in bytes.
 const maxNote = 64 << 10
@@ -30,6 +41,7 @@ type setup struct {
 	Layer  layer.Options `json:"layer"`
 	Memory int64         `json:"memory"` // bytes
 	Files  int64         `json:"files"`  // bytes of the largest file that it may write
+	Ring   int           `json:"ring"`   // the descriptor of the ring; 0 = there is none
 }
 
 // ready is the process's first word.
@@ -73,11 +85,21 @@ func writeMessage(w io.Writer, v any) error {
 // readMessage reads one message of at most limit bytes into v. Memory grows with
 // the bytes that come, not with the length that is claimed.
 func readMessage(r io.Reader, limit int64, v any) error {
-	var length [4]byte
-	if _, err := io.ReadFull(r, length[:]); err != nil {
+	n, err := readLength(r)
+	if err != nil {
 		return err
 	}
-	n := int64(binary.BigEndian.Uint32(length[:]))
+	return readBody(r, n, limit, v)
+}
+
+func readLength(r io.Reader) (int64, error) {
+	var length [4]byte
+	_, err := io.ReadFull(r, length[:])
+	return int64(binary.BigEndian.Uint32(length[:])), err
+}
+
+// readBody reads the n bytes of a message.
+func readBody(r io.Reader, n, limit int64, v any) error {
 	if n > limit {
 		return fmt.Errorf("a message of %d bytes, more than %d", n, limit)
 	}
@@ -103,7 +125,11 @@ func readMessage(r io.Reader, limit int64, v any) error {
 // digest comes with it.
 type frames struct {
 	r    io.Reader
-	left int // of the current frame
+	ring []byte    // nil = the bytes come over r
+	free io.Writer // where is told that a place of the ring is free
+	n    int       // frames of the ring that were begun
+	cur  []byte    // of the ring: what is left of the current frame
+	left int       // of the current frame, where it comes over r
 	end  *end
 	err  error
 }
@@ -115,24 +141,15 @@ func (f *frames) Read(p []byte) (int, error) {
 	if f.err != nil {
 		return 0, f.err
 	}
-	for f.left == 0 {
-		var length [4]byte
-		if _, err := io.ReadFull(f.r, length[:]); err != nil {
-			return 0, f.fail(err)
+	for f.left == 0 && len(f.cur) == 0 {
+		if err := f.next(); err != nil {
+			return 0, err
 		}
-		n := binary.BigEndian.Uint32(length[:])
-		if n == 0 {
-			e := new(end)
-			if err := readMessage(f.r, maxNote, e); err != nil {
-				return 0, f.fail(err)
-			}
-			f.end = e
-			return 0, io.EOF
-		}
-		if n > frameSize {
-			return 0, f.fail(fmt.Errorf("a frame of %d bytes", n))
-		}
-		f.left = int(n)
+	}
+	if len(f.cur) > 0 {
+		n := copy(p, f.cur)
+		f.cur = f.cur[n:]
+		return n, nil
 	}
 	n, err := f.r.Read(p[:min(len(p), f.left)])
 	f.left -= n
@@ -140,6 +157,35 @@ func (f *frames) Read(p []byte) (int, error) {
 		err = f.fail(err)
 	}
 	return n, err
+}
+
+// next begins the next frame. Before that the last one is given back.
+func (f *frames) next() error {
+	if f.n > 0 {
+		if _, err := f.free.Write([]byte{0, 0, 0, 0}); err != nil {
+			return f.fail(err)
+		}
+	}
+	n, err := readLength(f.r)
+	switch {
+	case err != nil:
+		return f.fail(err)
+	case n == 0:
+		e := new(end)
+		if err := readMessage(f.r, maxNote, e); err != nil {
+			return f.fail(err)
+		}
+		f.end = e
+		return io.EOF
+	case n > frameSize:
+		return f.fail(fmt.Errorf("a frame of %d bytes", n))
+	case f.ring == nil:
+		f.left = int(n)
+	default:
+		f.cur = f.ring[f.n%ringFrames*frameSize:][:n]
+		f.n++
+	}
+	return nil
 }
 
 // fail remembers that the parent is gone.

@@ -87,6 +87,7 @@ type Scanner struct {
 
 	mu         sync.Mutex
 	namespaces bool  // may be had
+	ring       bool  // may be had; else the pipe does
 	ready      ready // of the last process
 	idle       []*process
 	closed     bool
@@ -107,7 +108,7 @@ func New(opts Options) (*Scanner, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Scanner{opts: opts, limits: own.Options(), revision: own.Revision(), starts: make(chan func()), quit: make(chan struct{}), namespaces: true}
+	s := &Scanner{opts: opts, limits: own.Options(), revision: own.Revision(), starts: make(chan func()), quit: make(chan struct{}), namespaces: true, ring: true}
 	sweep(opts.Layer.TempDir)
 	s.running.Go(s.starter)
 	p, err := s.start()
@@ -181,26 +182,26 @@ func (s *Scanner) onThread(f func() error) error {
 	}
 }
 
-// start starts a process, without namespaces where they are not to be had.
-func (s *Scanner) start() (*process, error) {
+// start starts a process, without namespaces and ring where they are not to be had.
+func (s *Scanner) start() (p *process, err error) {
 	s.mu.Lock()
-	namespaces := s.namespaces
+	namespaces, ring := s.namespaces, s.ring
 	s.mu.Unlock()
-	p, err := s.startWith(namespaces)
-	if err != nil && namespaces {
-		namespaces = false
-		p, err = s.startWith(false)
+	for _, with := range []struct{ namespaces, ring bool }{{true, true}, {true, false}, {false, true}, {false, false}} {
+		if with.namespaces && !namespaces || with.ring && !ring {
+			continue
+		}
+		if p, err = s.startWith(with.namespaces, with.ring); err == nil {
+			s.mu.Lock()
+			s.namespaces, s.ring, s.ready = with.namespaces, with.ring, p.ready
+			s.mu.Unlock()
+			return p, nil
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	s.namespaces, s.ready = namespaces, p.ready
-	s.mu.Unlock()
-	return p, nil
+	return nil, err
 }
 
-func (s *Scanner) startWith(namespaces bool) (*process, error) {
+func (s *Scanner) startWith(namespaces, ring bool) (*process, error) {
 	dir, err := os.MkdirTemp(s.opts.Layer.TempDir, dirPrefix)
 	if err != nil {
 		return nil, err
@@ -211,7 +212,7 @@ func (s *Scanner) startWith(namespaces bool) (*process, error) {
 	}
 	set := &setup{Layer: s.limits, Memory: s.opts.Memory, Files: s.limits.MaxFile + s.limits.MaxFile/4}
 	set.Layer.TempDir, set.Layer.Extract.TempDir = dir, dir
-	p, err := start(s.opts.Command, set, dir, namespaces, s.onThread)
+	p, err := start(s.opts.Command, set, dir, namespaces, ring, s.onThread)
 	if err == nil && p.ready.Revision != s.revision {
 		p.stop()
 		err = fmt.Errorf("it is another build: its revision is %q, not %q", p.ready.Revision, s.revision)

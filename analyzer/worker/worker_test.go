@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	mathrand "math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,8 +82,31 @@ func tarball(t testing.TB, files ...string) []byte {
 
 // TestScan compares what a process says with what the scanner says here, one
 // blob after another, with and without a proof of the digest.
-func TestScan(t *testing.T) {
+func TestScan(t *testing.T) { testScan(t, newScanner(t, nil)) }
+
+// TestWithoutRing is TestScan where the bytes go through the pipe.
+func TestWithoutRing(t *testing.T) {
 	s := newScanner(t, nil)
+	renew(s, func() { s.ring = false })
+	testScan(t, s)
+	if p := s.idle[0]; p.ring != nil {
+		t.Error("there is a ring")
+	}
+}
+
+// renew makes changes after which processes are started anew.
+func renew(s *Scanner, change func()) {
+	s.mu.Lock()
+	change()
+	idle := s.idle
+	s.idle = nil
+	s.mu.Unlock()
+	for _, p := range idle {
+		s.retire(p)
+	}
+}
+
+func testScan(t *testing.T, s *Scanner) {
 	here, err := layer.New(layer.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -91,10 +115,13 @@ func TestScan(t *testing.T) {
 		t.Errorf("revision %q, want the layer scanner's %q", s.Revision(), here.Revision())
 	}
 	packages := tarball(t, apkDB, apkRecord, "etc/os-release", "ID=alpine\nVERSION_ID=3.18.9\n", "srv/key", "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")
+	random := make([]byte, 3*ringSize+12345)
+	_, _ = mathrand.NewChaCha8([32]byte{1}).Read(random) // it never fails
 	noise := bytes.Repeat([]byte("no tar at all, but a long one "), 40_000)
 	for name, b := range map[string][]byte{
 		"packages": packages, "padding": append(bytes.Clone(packages), make([]byte, 700_000)...), "no tar": noise,
 		"cut": packages[:len(packages)-20], "large": tarball(t, "a", strings.Repeat("x", 5<<20)),
+		"many rings": tarball(t, "a", string(random), apkDB, apkRecord),
 	} {
 		want, werr := here.Scan(t.Context(), bytes.NewReader(b))
 		for _, r := range []io.Reader{
@@ -136,6 +163,8 @@ func TestLost(t *testing.T) {
 		{"loop", "the analysis process was killed: it made no progress for 300ms"},
 		{"nonsense", "the analysis process gave no valid answer: invalid character"},
 		{"huge", "the analysis process gave no valid answer: a message of 4294967295 bytes"},
+		{"overpay", "the analysis process gave no valid answer: it gives back more than it has"},
+		{"early", "the analysis process gave no valid answer: an answer before the blob's end"},
 		{"path", "no valid answer: a path of \"../../etc/passwd\""},
 		{"clean", "no valid answer: no diffID, and nothing incomplete"},
 	} {
@@ -229,14 +258,7 @@ func TestConfinement(t *testing.T) {
 // works.
 func TestWithoutNamespaces(t *testing.T) {
 	s := newScanner(t, nil)
-	s.mu.Lock()
-	s.namespaces = false
-	idle := s.idle
-	s.idle = nil
-	s.mu.Unlock()
-	for _, p := range idle {
-		s.retire(p)
-	}
+	renew(s, func() { s.namespaces = false })
 	l, err := s.Scan(t.Context(), bytes.NewReader(tarball(t, apkDB, apkRecord)))
 	if err != nil || len(l.Packages) != 2 {
 		t.Fatalf("%+v, %v", l, err)
