@@ -120,6 +120,9 @@ func TestCatalogsBroken(t *testing.T) {
 
 // TestMetadataBomb has a zipapp whose manifests unpack to more than the limit.
 func TestMetadataBomb(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long under the race detector")
+	}
 	var files []string
 	for i := range 40 {
 		files = append(files, fmt.Sprintf("p%d.dist-info/METADATA", i), "Name: a\nVersion: 1\n\n"+strings.Repeat(" ", maxManifest))
@@ -264,6 +267,8 @@ func TestRPMFiles(t *testing.T) {
 		"directory out of range": func(h *header) { h.dirIndexes.data = []byte{0, 0, 0, 9} },
 		"fewer directories":      func(h *header) { h.dirIndexes.count = 0 },
 		"no end":                 func(h *header) { h.baseNames.data = []byte("tool") },
+		"a name too long":        func(h *header) { h.baseNames.data = append(bytes.Repeat([]byte("t"), 5000), 0) },
+		"a directory too long":   func(h *header) { h.dirNames.data = append(bytes.Repeat([]byte("d"), 1<<20), 0) },
 	} {
 		h, err := parseHeader(rpmHeaderOf())
 		if err != nil {

@@ -108,6 +108,7 @@ func listRPM(ctx context.Context, file, p string, owned *owners) (pkgs []analyze
 		}
 	}()
 	var errs []error
+	text := 0
 	err = readRPM(ctx, file, func(blob []byte) error {
 		if len(pkgs) >= maxRPMs {
 			return fmt.Errorf("more than %d packages", maxRPMs)
@@ -115,6 +116,11 @@ func listRPM(ctx context.Context, file, p string, owned *owners) (pkgs []analyze
 		h, err := parseHeader(blob)
 		if err == nil && (h.name == "" || h.version == "") {
 			err = fmt.Errorf("package %q has version %q", h.name, h.version)
+		}
+		if err == nil {
+			if text += h.text(); text > maxRPMText {
+				return fmt.Errorf("more than %d bytes of names and versions", maxRPMText)
+			}
 		}
 		if err == nil {
 			err = h.eachFile(func(file string) { owned.add(file, "rpm/"+h.name) })

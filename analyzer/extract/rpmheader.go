@@ -9,6 +9,8 @@ import (
 
 const (
 	maxRPMs     = 200_000
+	maxRPMText  = 64 << 20  // bytes of the texts of all packages of a database: many may share the same pages
+	maxText     = 4096      // bytes of one text
 	maxRPMFiles = 1 << 20   // of one package
 	maxHeader   = 256 << 20 // rpm's own limit (header.c, headerMaxbytes)
 )
@@ -38,6 +40,11 @@ type header struct {
 	epoch                                            uint32
 
 	baseNames, dirNames, dirIndexes array
+}
+
+// text is how many bytes the header's texts have.
+func (h *header) text() int {
+	return len(h.name) + len(h.version) + len(h.release) + len(h.arch) + len(h.source) + len(h.modularity)
 }
 
 // array is a header's array, not yet read.
@@ -107,7 +114,7 @@ func (h *header) set(tag, typ, off uint32, data []byte) error {
 		return fmt.Errorf("header: bad tag %d", tag)
 	}
 	n := bytes.IndexByte(data[off:], 0)
-	if n < 0 || n > 4096 {
+	if n < 0 || n > maxText {
 		return fmt.Errorf("header: tag %d has no end", tag)
 	}
 	*dst = string(data[off : int(off)+n])
@@ -126,7 +133,7 @@ func (a array) strings() ([]string, error) {
 	out := make([]string, 0, a.count)
 	for b := a.data; len(out) < a.count; {
 		n := bytes.IndexByte(b, 0)
-		if n < 0 {
+		if n < 0 || n > maxText {
 			return nil, errors.New("header: the file list has no end")
 		}
 		out, b = append(out, string(b[:n])), b[n+1:]

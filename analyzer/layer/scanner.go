@@ -15,7 +15,7 @@ import (
 
 // revision changes with every change of what a scan finds. The library's
 // version belongs to it: its parsers decide what a package is.
-const revision = "2+scalibr0.5.3"
+const revision = "3+scalibr0.5.3"
 
 // Options are the limits of one scan. Zero values are replaced by the defaults.
 type Options struct {
