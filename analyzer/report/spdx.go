@@ -78,7 +78,7 @@ func WriteSPDX(w io.Writer, r Result, o Options) error {
 	}
 	doc.Packages = append(doc.Packages, image)
 	if id, version, _ := strings.Cut(r.Facts.OS, " "); id != "" {
-		doc.add(newSPDXPackage("SPDXRef-OperatingSystem", id, version, "OPERATING-SYSTEM", ""), "SPDXRef-Image")
+		doc.add(newSPDXPackage("SPDXRef-OperatingSystem", id, version, "OPERATING_SYSTEM", ""), "SPDXRef-Image")
 	}
 	owners, advisories := r.owners(), r.advisories()
 	for i := range r.Packages {

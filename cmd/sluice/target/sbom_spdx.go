@@ -82,6 +82,12 @@ func (p *spdxPackage) purl() string {
 	return ""
 }
 
+// operatingSystem reports whether the package is one: the schema of SPDX 2.3 spells
+// it with "_", the text of the specification (7.24) and tools after it with "-".
+func (p *spdxPackage) operatingSystem() bool {
+	return p.Purpose == "OPERATING_SYSTEM" || p.Purpose == "OPERATING-SYSTEM"
+}
+
 // parseSPDX reads an SPDX 2.2 or 2.3 document in JSON.
 func parseSPDX(b []byte) (*document, error) {
 	var doc spdxDocument
@@ -104,7 +110,7 @@ func parseSPDX(b []byte) (*document, error) {
 		}
 	}
 	for i := range doc.Packages {
-		if p := &doc.Packages[i]; p.Purpose == "OPERATING-SYSTEM" && d.os.ID == "" {
+		if p := &doc.Packages[i]; p.operatingSystem() && d.os.ID == "" {
 			d.os = analyzer.OSRelease{ID: distributionID(p.Name), VersionID: p.Version, Name: strings.TrimSpace(p.Name + " " + p.Version)}
 		}
 	}
@@ -113,7 +119,7 @@ func parseSPDX(b []byte) (*document, error) {
 		p := &doc.Packages[i]
 		purl, subject := p.purl(), slices.Contains(described, p.ID)
 		switch {
-		case p.Purpose == "OPERATING-SYSTEM", p.Purpose == "FILE":
+		case p.operatingSystem(), p.Purpose == "FILE":
 			continue
 		case p.Purpose == "CONTAINER", subject && (purl == "" || strings.HasPrefix(purl, "pkg:oci/") || strings.HasPrefix(purl, "pkg:docker/")):
 			if subject {

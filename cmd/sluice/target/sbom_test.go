@@ -162,6 +162,20 @@ func TestSBOMSubject(t *testing.T) {
 	}
 }
 
+// TestSPDXOperatingSystem reads the release in both spellings of its purpose.
+func TestSPDXOperatingSystem(t *testing.T) {
+	for _, purpose := range []string{"OPERATING_SYSTEM", "OPERATING-SYSTEM"} {
+		target, err := openDocument(t, `{"spdxVersion":"SPDX-2.3","packages":[{"SPDXID":"SPDXRef-o","name":"debian","versionInfo":"12","primaryPackagePurpose":"`+purpose+`"},
+			{"SPDXID":"SPDXRef-b","name":"bash","versionInfo":"5","externalRefs":[{"referenceType":"purl","referenceLocator":"pkg:deb/debian/bash@5"}]}]}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if inv := target.Inventory; inv.OS.VersionID != "12" || len(inv.Packages) != 1 || inv.Packages[0].Ecosystem != "Debian:12" {
+			t.Errorf("%s: OS %+v, packages %+v", purpose, inv.OS, inv.Packages)
+		}
+	}
+}
+
 func TestSBOMErrors(t *testing.T) {
 	for name, tt := range map[string]struct{ doc, want string }{
 		"empty":                  {"\n", "empty"},
