@@ -1,6 +1,7 @@
 package analyzer
 
 import (
+	"strings"
 	"time"
 
 	godigest "github.com/opencontainers/go-digest"
@@ -35,6 +36,29 @@ type Package struct {
 	// advisories of that package, not by those of Ecosystem. In a Layer it is the
 	// owner's type and name only ("deb/python3-django").
 	Owner string `json:"owner,omitempty"`
+}
+
+// SourcePackage returns the name and the version of the source package that
+// advisories name. It is Source and SourceVersion, or the package's own, but for
+// signed kernels: Debian and Ubuntu build those from a second source package that
+// only adds signatures (linux-signed-amd64 6.1.192+2, linux-signed-hwe-6.8), with
+// the version of the first in the binary package (linux 6.1.192-2). The names are
+// those of wiki.debian.org/SecureBoot and of Ubuntu's archive.
+func (p *Package) SourcePackage() (name, version string) {
+	name, version = p.Name, p.Version
+	if p.Source != "" {
+		name = p.Source
+	}
+	if rest, ok := strings.CutPrefix(name, "linux-signed"); ok && p.Type == "deb" && (rest == "" || rest[0] == '-') {
+		for _, arch := range []string{"-amd64", "-arm64", "-i386"} {
+			rest = strings.TrimSuffix(rest, arch)
+		}
+		return "linux" + rest, version
+	}
+	if p.SourceVersion != "" {
+		version = p.SourceVersion
+	}
+	return name, version
 }
 
 // OSRelease is what an image's os-release says (os-release(5)), or what the
@@ -130,7 +154,7 @@ type Inventory struct {
 	Revision     string          `json:"revision"` // of the analyzer that made it
 	Manifest     godigest.Digest `json:"manifest"`
 	Config       godigest.Digest `json:"config"`
-	ArtifactType string          `json:"artifactType,omitempty"` // set: no container image but another artifact (a chart, a signature), whose content nobody looked into
+	ArtifactType string          `json:"artifactType,omitempty"` // set: no container image but another artifact (a chart, a signature), in which only what is packed as a layer was looked into
 	SBOM         string          `json:"sbom,omitempty"`         // set: Packages are those of a document in this format ("CycloneDX 1.6"); nobody looked at files, so secrets and hardening are not known
 	Platform     string          `json:"platform"`               // os/arch[/variant] from the config
 	Created      time.Time       `json:"created,omitzero"`

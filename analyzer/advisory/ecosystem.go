@@ -107,13 +107,8 @@ func distribution(base string) bool {
 // subject returns the name and version that a feed of the given base compares.
 func subject(base string, p *analyzer.Package) (name, version string) {
 	name, version = p.Name, p.Version
-	if bySource(base) {
-		if p.Source != "" {
-			name = p.Source
-		}
-		if p.SourceVersion != "" { // a rebuild, 5.2-2+b8, of the source 5.2-2 of the same name
-			version = p.SourceVersion
-		}
+	if bySource(base) { // a rebuild, 5.2-2+b8, is compared as the source 5.2-2
+		name, version = p.SourcePackage()
 	}
 	return name, installedVersion(base, name, version)
 }

@@ -76,6 +76,17 @@ func TestPrecision(t *testing.T) {
 		}()}, []string{"? : the index has no advisories for Debian:12"}},
 
 		{"the kernel", []analyzer.Package{deb("linux-image-5.10.0-20-amd64", "5.10.158-2", "linux")}, []string{"DSA-5324-1 5.10.162-1"}},
+		{"the kernel, signed", []analyzer.Package{func() analyzer.Package {
+			p := deb("linux-image-5.10.0-20-amd64", "5.10.158-2", "linux-signed-amd64")
+			p.SourceVersion = "5.10.158+2"
+			return p
+		}()}, []string{"DSA-5324-1 5.10.162-1"}},
+		{"the kernel, signed, with the fix", []analyzer.Package{func() analyzer.Package {
+			p := deb("linux-image-5.10.0-21-amd64", "5.10.162-1", "linux-signed-amd64")
+			p.SourceVersion = "5.10.162+1"
+			return p
+		}()}, nil},
+		{"its headers, from the signed source", []analyzer.Package{deb("linux-headers-amd64", "5.10.158-2", "linux-signed-amd64")}, nil},
 		{"its headers for user space", []analyzer.Package{deb("linux-libc-dev", "5.10.158-2", "linux")}, nil},
 		{"its headers for modules", []analyzer.Package{deb("linux-headers-5.10.0-20-common", "5.10.158-2", "linux"), deb("linux-kbuild-5.10", "5.10.158-2", "linux")}, nil},
 		{"its tools count", []analyzer.Package{deb("bpftool", "5.10.158-2", "linux")}, []string{"DSA-5324-1 5.10.162-1"}},

@@ -45,8 +45,8 @@ type packageRow struct{ purl, base, name, source string }
 func rowOf(p *analyzer.Package) packageRow {
 	base, _, _ := policy.SplitPURL(p.PURL)
 	r := packageRow{purl: p.PURL, base: base, name: PackageKey{p.Ecosystem, p.Name}.text()}
-	if p.Source != "" && p.Source != p.Name {
-		r.source = PackageKey{p.Ecosystem, p.Source}.text()
+	if source, _ := p.SourcePackage(); source != p.Name {
+		r.source = PackageKey{p.Ecosystem, source}.text()
 	}
 	return r
 }

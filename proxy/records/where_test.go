@@ -45,6 +45,20 @@ func names(places []Place) string {
 	return strings.Join(out, "; ")
 }
 
+// TestSignedKernelKey finds a signed kernel when an advisory for its source comes.
+func TestSignedKernelKey(t *testing.T) {
+	p := analyzer.Package{
+		Type: "deb", Name: "linux-image-6.1.0-56-amd64", Version: "6.1.192-2", Source: "linux-signed-amd64", SourceVersion: "6.1.192+2",
+		Ecosystem: "Debian:12", PURL: "pkg:deb/debian/linux-image-6.1.0-56-amd64@6.1.192-2",
+	}
+	if got, want := rowOf(&p).source, (PackageKey{"Debian:12", "linux"}).text(); got != want {
+		t.Errorf("key %q, want %q", got, want)
+	}
+	if got := rowOf(&lodash).source; got != "" {
+		t.Errorf("key %q of a package without a source", got)
+	}
+}
+
 func TestImages(t *testing.T) {
 	db := openNew(t)
 	one := place(t, db, "docker.io/library/a", "1", "one", zlib, lodash, lodash)
