@@ -47,6 +47,7 @@ type csafName struct {
 	Name   string `json:"name"`
 	Helper struct {
 		PURL string `json:"purl"`
+		CPE  string `json:"cpe"`
 	} `json:"product_identification_helper"`
 }
 
@@ -214,6 +215,7 @@ func (d *Document) csafStatements(place string, v *csafVulnerability, c *catalog
 	if err != nil {
 		return nil, 0, err
 	}
+	otherwise := v.claims(c)
 	for _, st := range csafStatuses {
 		at := map[analyzer.VEXStatement]int{} // one statement for all products of which the same is said
 		for _, id := range v.Status[st.key] {
@@ -236,6 +238,9 @@ func (d *Document) csafStatements(place string, v *csafVulnerability, c *catalog
 			}
 			if warning == "" {
 				warning = undatedFix(st.status, []Product{p})
+			}
+			if warning == "" && st.status == analyzer.VEXNotAffected && p.release != nil {
+				warning = contradiction(otherwise[p.pkg.base], &p)
 			}
 			if warning != "" {
 				d.warn("%s.product_status.%s: %s: %s", place, st.key, clip(id), warning)
@@ -288,8 +293,9 @@ func (v *csafVulnerability) remarks(c *catalogue) (map[string]analyzer.VEXStatem
 // product returns what a product id means; a warning says why it can match
 // nothing. A relationship is a component within another product: within an
 // image, or within another package. Within something that only has a CPE (a
-// distribution's stream) the component counts if it has a version, since that
-// cannot be of another stream.
+// distribution's release or stream) the component counts if it has a version,
+// since that cannot be of another stream, or in images whose os-release has that
+// CPE. Red Hat's module streams are products in between.
 func (c *catalogue) product(id string, depth int) (p Product, warning string, err error) {
 	name, ok := c.names[id]
 	switch {
@@ -318,8 +324,19 @@ func (c *catalogue) product(id string, depth int) (p Product, warning string, er
 		return Product{}, "", err
 	case component.pkg == nil || len(component.subcomponents) > 0:
 		return Product{}, "a component that is not a single package: it matches nothing", nil
+	case whole.pkg != nil && strings.HasPrefix(whole.pkg.base, "rpmmod/"):
+		if component.pkg.version == "" {
+			return Product{}, "no version, in a module: it matches nothing", nil
+		}
+		component.pkg.module = whole.pkg.base[strings.LastIndexByte(whole.pkg.base, '/')+1:] + ":" + whole.pkg.version
+		return component, "", nil
 	case missing != "" && component.pkg.version == "":
-		return Product{}, "neither a version nor a purl of what it is in: it matches nothing", nil
+		release, ok := parseCPE(c.names[r.RelatesTo].Helper.CPE)
+		if !ok || !release.release() {
+			return Product{}, "neither a version nor a purl of what it is in, nor the CPE of an operating system's release: it matches nothing", nil
+		}
+		component.release = &release
+		return component, "", nil
 	case missing != "":
 		return component, "", nil
 	case len(whole.subcomponents) > 0:
@@ -327,4 +344,90 @@ func (c *catalogue) product(id string, depth int) (p Product, warning string, er
 	}
 	whole.subcomponents = []packagePattern{*component.pkg}
 	return whole, "", nil
+}
+
+// maxClaims bounds the streams of which something is said of one package.
+const maxClaims = 1000
+
+// claim is that something else than "not affected" is said of a package.
+type claim struct {
+	id, key string
+	module  string
+	release cpe // of what the package is in; zero = not known
+}
+
+// claims returns what else than "not affected" is said, by the package's base.
+func (v *csafVulnerability) claims(c *catalogue) map[string][]claim {
+	out := map[string][]claim{}
+	for _, st := range csafStatuses {
+		if st.status == analyzer.VEXNotAffected {
+			continue
+		}
+		for _, id := range v.Status[st.key] {
+			p, _, err := c.product(id, 0)
+			if err == nil && p.pkg == nil { // it matches nothing, but may contradict
+				p, _, err = c.product(c.component(id), 0)
+			}
+			if err != nil || p.pkg == nil {
+				continue // an error is told where the statement is made; an image is no package of a release
+			}
+			said := claim{id: id, key: st.key, module: p.pkg.module}
+			said.release, _ = parseCPE(c.stream(id))
+			list := out[p.pkg.base]
+			if len(list) < maxClaims && !slices.ContainsFunc(list, func(o claim) bool { return o.module == said.module && o.release == said.release }) {
+				out[p.pkg.base] = append(list, said)
+			}
+		}
+	}
+	return out
+}
+
+// contradiction says why "not affected" in any version of p, a package of a
+// release, is not clear: something else that may well be in the same image, such
+// as an add-on or a longer supported minor release, has the package as well, and
+// of that the document says otherwise. It is "" where all others are of other
+// releases.
+func contradiction(said []claim, p *Product) string {
+	for i := range said {
+		if s := &said[i]; !apartModules(s.module, p.pkg.module) && !s.release.apart(p.release) {
+			return fmt.Sprintf("any version, but %s is under %s: it matches nothing", clip(s.id), s.key)
+		}
+	}
+	if len(said) == maxClaims {
+		return "any version, of a package of which too much is said: it matches nothing"
+	}
+	return ""
+}
+
+// component is the product id of the package that id is a relationship of.
+func (c *catalogue) component(id string) string {
+	for range maxNesting {
+		r, ok := c.relationships[id]
+		if !ok {
+			break
+		}
+		id = r.Reference
+	}
+	return id
+}
+
+// stream is the CPE of the outermost product that id is in; "" = none.
+func (c *catalogue) stream(id string) string {
+	for range maxNesting {
+		r, ok := c.relationships[id]
+		if !ok {
+			break
+		}
+		id = r.RelatesTo
+	}
+	return c.names[id].Helper.CPE
+}
+
+// apartModules reports whether two labels are of different streams of modules.
+func apartModules(a, b string) bool {
+	stream := func(label string) string {
+		f := strings.SplitN(label, ":", 3)
+		return strings.Join(f[:min(2, len(f))], ":")
+	}
+	return a != "" && b != "" && stream(a) != stream(b)
 }

@@ -15,6 +15,8 @@
 //     tag. With subcomponents only those of its packages are meant.
 //   - Subcomponents of a package are those in the same file, or those that it
 //     installed.
+//   - A package in a release of an operating system that is named by its CPE (CSAF)
+//     is that of images whose os-release has a CPE that it includes.
 //   - "fixed" without a version or digest does not say in which build, and means
 //     nothing.
 //   - A finding that stands for several CVEs is suppressed if each of them is.

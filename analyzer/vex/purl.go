@@ -18,6 +18,7 @@ import (
 type Product struct {
 	image         *imagePattern
 	pkg           *packagePattern
+	release       *cpe             // of the operating system that pkg is a part of; nil = any
 	subcomponents []packagePattern // none = all of it
 }
 
@@ -26,6 +27,7 @@ type packagePattern struct {
 	base       string // type/namespace/name
 	version    string // "" = every version
 	source     bool   // the source package is meant
+	module     string // name:stream of an rpm module, or more of its label; "" = any, or none
 	qualifiers map[string]string
 }
 
@@ -57,10 +59,25 @@ func parsePURL(purl string) (packagePattern, error) {
 		p.source = true
 		delete(p.qualifiers, "arch")
 	}
+	p.module = p.qualifiers["rpmmod"]
+	delete(p.qualifiers, "rpmmod")
 	return p, nil
 }
 
-func base(u packageurl.PackageURL) string { return u.Type + "/" + u.Namespace + "/" + u.Name }
+func base(u packageurl.PackageURL) string {
+	namespace := u.Namespace
+	if vendor, ok := rpmVendors[namespace]; ok && u.Type == "rpm" {
+		namespace = vendor
+	}
+	return u.Type + "/" + namespace + "/" + u.Name
+}
+
+// rpmVendors are the IDs of distributions (os-release), which are the namespaces
+// of their packages here, and the vendors' names that documents use instead
+// (purl-spec, types/rpm; the documents of Red Hat and SUSE).
+var rpmVendors = map[string]string{
+	"rhel": "redhat", "sles": "suse", "opensuse-leap": "opensuse", "opensuse-tumbleweed": "opensuse", "ol": "oracle",
+}
 
 // version is that of the package; Go's are written with and without their v.
 func version(u packageurl.PackageURL) string {
@@ -158,6 +175,9 @@ func (p *Product) matches(s *subject) bool {
 	switch {
 	case p.image != nil:
 		return p.image.matches(s) && (len(p.subcomponents) == 0 || inside())
+	case p.release != nil:
+		os, ok := parseCPE(s.rep.OS.CPE)
+		return ok && p.release.includes(&os) && (p.pkg.module != "" || s.pkg.Modularity == "") && p.pkg.matches(s.pkg, s.purl)
 	case len(p.subcomponents) == 0:
 		return p.pkg.matches(s.pkg, s.purl)
 	}
@@ -183,14 +203,15 @@ func (i *imagePattern) matches(s *subject) bool {
 func (p *packagePattern) matches(pkg *analyzer.Package, u packageurl.PackageURL) bool {
 	have := version(u)
 	if p.source {
-		if pkg.Source != "" {
-			u.Name = pkg.Source
-		}
-		if pkg.SourceVersion != "" {
-			have = pkg.SourceVersion
+		name, v := pkg.SourcePackage()
+		if u.Name = name; v != pkg.Version {
+			have = v
 		}
 	}
 	if base(u) != p.base || p.version != "" && have != p.version {
+		return false
+	}
+	if p.module != "" && p.module != pkg.Modularity && !strings.HasPrefix(pkg.Modularity, p.module+":") {
 		return false
 	}
 	if len(p.qualifiers) == 0 {

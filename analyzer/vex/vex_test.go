@@ -113,7 +113,7 @@ func TestCSAF(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if text := strings.Join(d.Warnings, "\n"); !strings.Contains(text, "debian:zlib: neither a version nor a purl of what it is in") ||
+	if text := strings.Join(d.Warnings, "\n"); !strings.Contains(text, "debian:zlib: any version, but debian:zlib-1.2.13 is under fixed") ||
 		!strings.Contains(text, "zlib has neither a flag nor a threat") || len(d.Warnings) != 2 {
 		t.Errorf("warnings %q", d.Warnings)
 	}
@@ -136,6 +136,59 @@ func TestCSAF(t *testing.T) {
 		{"of one time the last counts", image, zlib, "CVE-2024-9", "affected"},
 	} {
 		if got := find(s, tt.img, tt.pkg, tt.id); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestCSAFReleases reads a document as Red Hat writes them: products are
+// packages in releases, modules and streams, which have CPEs.
+func TestCSAFReleases(t *testing.T) {
+	d := parseFile(t, "redhat.json")
+	if text := strings.Join(d.Warnings, "\n"); len(d.Warnings) != 2 ||
+		!strings.Contains(text, "red_hat_enterprise_linux_9:expat: any version, but AppStream-9.2.0.Z.EUS:expat-0:2.5.0-1.el9_2.x86_64 is under fixed") ||
+		!strings.Contains(text, "red_hat_openshift_4:openssl: neither a version nor a purl of what it is in, nor the CPE of") {
+		t.Errorf("warnings %q", d.Warnings)
+	}
+	s := NewSet(d)
+	rhel := func(name, source, version, modularity string) analyzer.Package {
+		return analyzer.Package{Type: "rpm", Name: name, Source: source, Version: version, Modularity: modularity, PURL: "pkg:rpm/rhel/" + name + "@" + version + "?arch=x86_64&distro=rhel-8.9"}
+	}
+	libs := rhel("openssl-libs", "openssl", "1.1.1k-9.el8", "")
+	const (
+		rhel8  = "cpe:/o:redhat:enterprise_linux:8::baseos"
+		node18 = "nodejs:18:8090020230915210155:a75119d5"
+		node20 = "nodejs:20:8090020230915210155:a75119d5"
+	)
+	for _, tt := range []struct {
+		name string
+		cpe  string
+		pkg  analyzer.Package
+		want string
+	}{
+		{"any version in the release", rhel8, libs, "not_affected"},
+		{"CPE 2.3", "cpe:2.3:o:redhat:enterprise_linux:8:*:baseos:*:*:*:*:*", libs, "not_affected"},
+		{"in another release", "cpe:/o:redhat:enterprise_linux:9::baseos", libs, ""},
+		{"in a release whose version begins so", "cpe:/o:redhat:enterprise_linux:80", libs, ""},
+		{"in another distribution", "cpe:/o:almalinux:almalinux:8::baseos", libs, ""},
+		{"in an image without a CPE", "", libs, ""},
+		{"in an image with a broken CPE", "cpe:/o:redhat:enterprise_linux:%38", libs, ""},
+		{"of another vendor", rhel8, analyzer.Package{Type: "rpm", Name: "openssl", PURL: "pkg:rpm/acme/openssl@1"}, ""},
+		{"said otherwise of a minor release", "cpe:/o:redhat:enterprise_linux:9::baseos", rhel("expat", "", "2.5.0-1.el9", ""), ""},
+		{"a module", rhel8, rhel("nodejs", "", "1", node18), "not_affected"},
+		{"another stream of it", rhel8, rhel("nodejs", "", "1", node20), ""},
+		{"the package of no module", rhel8, rhel("nodejs", "", "1", ""), ""},
+		{"a module's package, where the plain one is meant", rhel8, rhel("openssl-libs", "openssl", "1", node18), ""},
+		{"a fixed build", rhel8, rhel("nodejs", "", "20.9.0-1.el8", node20), "fixed"},
+		{"a fixed build of another module", rhel8, rhel("nodejs", "", "20.9.0-1.el8", node18), "not_affected"},
+		{"a build before it", rhel8, rhel("nodejs", "", "20.8.0-1.el8", node20), ""},
+	} {
+		rep := &analyzer.Report{Inventory: analyzer.Inventory{OS: analyzer.OSRelease{ID: "rhel", CPE: tt.cpe}}}
+		got := ""
+		if st := s.Find("CVE-2026-1", nil, &tt.pkg, rep, image); st != nil {
+			got = string(st.Status)
+		}
+		if got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
@@ -344,7 +397,7 @@ func TestLoad(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, name := range []string{"openvex.json", "csaf.json"} {
+	for _, name := range []string{"openvex.json", "csaf.json", "redhat.json"} {
 		b, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
 			f.Fatal(err)
