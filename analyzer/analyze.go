@@ -1,6 +1,7 @@
 package analyzer
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -22,7 +23,7 @@ import (
 const maxConfig = 8 << 20
 
 // mergeRevision changes with what is made of the layers.
-const mergeRevision = "merge4"
+const mergeRevision = "merge5"
 
 // minSlots is the least default of Options.Parallel: as many layers as are
 // downloaded at once, and some that are there already.
@@ -150,6 +151,9 @@ func (a *Analyzer) config(ctx context.Context, img Image) (*configFile, error) {
 		return nil, fmt.Errorf("config %s: %w", desc.Digest, err)
 	}
 	if !isImageConfig(desc.MediaType) {
+		if packed(b) {
+			return nil, fmt.Errorf("config %s: an archive under the media type %q", desc.Digest, desc.MediaType)
+		}
 		return nil, nil
 	}
 	var config configFile
@@ -197,8 +201,13 @@ func compare(desc ocispec.Descriptor, dgst godigest.Digest, size int64) error {
 // another caller has begun, or from its own.
 func (a *Analyzer) layer(ctx context.Context, img Image, desc ocispec.Descriptor) (*Layer, error) {
 	if !isLayer(desc.MediaType) {
-		return a.unread(ctx, img, desc)
+		return a.content(ctx, img, desc)
 	}
+	return a.filesystem(ctx, img, desc)
+}
+
+// filesystem is layer for a blob that is read as a file system's layer.
+func (a *Analyzer) filesystem(ctx context.Context, img Image, desc ocispec.Descriptor) (*Layer, error) {
 	if a.cache != nil {
 		l, ok, err := a.cache.Layer(ctx, desc.Digest, a.scanner.Revision())
 		switch {
@@ -259,16 +268,23 @@ func (a *Analyzer) read(ctx context.Context, img Image, desc ocispec.Descriptor)
 	return l, compare(desc, l.Digest, l.Size)
 }
 
-// unread compares a blob that is not a file system's layer with its descriptor.
-// In an image it says that nobody looked inside.
-func (a *Analyzer) unread(ctx context.Context, img Image, desc ocispec.Descriptor) (*Layer, error) {
+// content compares a blob that does not say that it is a file system's layer
+// with its descriptor. One of an artifact that is packed as layers are is read as
+// one: what an image would be denied for must not pass under another name.
+func (a *Analyzer) content(ctx context.Context, img Image, desc ocispec.Descriptor) (*Layer, error) {
 	r, err := img.Open(ctx, desc)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
+	b := bufio.NewReaderSize(r, sniffed)
+	if head, err := b.Peek(sniffed); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	} else if artifactType(img) != "" && packed(head) {
+		return a.archive(ctx, img, desc)
+	}
 	h := godigest.Canonical.Digester()
-	n, err := io.Copy(h.Hash(), r)
+	n, err := io.Copy(h.Hash(), b)
 	if err != nil {
 		return nil, err
 	}
@@ -277,6 +293,31 @@ func (a *Analyzer) unread(ctx context.Context, img Image, desc ocispec.Descripto
 		l.Incomplete = []Incomplete{{Layer: desc.Digest, Reason: fmt.Sprintf("layer of media type %q is not supported", desc.MediaType)}}
 	}
 	return l, compare(desc, h.Digest(), n)
+}
+
+// archive reads a packed blob of an artifact. Where it is no file system there is
+// nothing to say, which an artifact need not have; but a document has no reason
+// to be packed.
+func (a *Analyzer) archive(ctx context.Context, img Image, desc ocispec.Descriptor) (*Layer, error) {
+	l, err := a.filesystem(ctx, img, desc)
+	if err != nil || l.Lost {
+		return l, err
+	}
+	found := *l
+	found.Incomplete = nil
+	if isDocument(desc.MediaType) {
+		found.Incomplete = []Incomplete{{Layer: desc.Digest, Reason: fmt.Sprintf("an archive under the media type %q", desc.MediaType)}}
+	}
+	return &found, nil
+}
+
+// sniffed is how much of a blob packed wants to see: a block of a tar archive.
+const sniffed = 512
+
+// packed knows what is compressed as layers are, and tar archives (POSIX.1,
+// pax, "ustar Interchange Format").
+func packed(head []byte) bool {
+	return compressed(head) || len(head) >= 262 && string(head[257:262]) == "ustar"
 }
 
 // artifactType names the kind of an artifact that no container runtime can run:

@@ -105,7 +105,7 @@ func TestInventory(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Inventory{
-		Revision: "test+merge4", Manifest: img.Manifest.Digest, Config: img.Config.Digest, Platform: "linux/arm64/v8",
+		Revision: "test+merge5", Manifest: img.Manifest.Digest, Config: img.Config.Digest, Platform: "linux/arm64/v8",
 		Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), User: "app", URLs: img.URLs, Secrets: []Secret{}, Base: Base{Kind: BaseScratch},
 		Overwrites: []Overwrites{{Layers: 1, Count: 1, Paths: []string{"one"}}, {Layers: 2, Count: 1, Paths: []string{"one"}}},
 		Packages: []Package{
@@ -170,6 +170,13 @@ func TestDescriptors(t *testing.T) {
 				ti.Layers[i].MediaType = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 			}
 		}, artifact: "application/vnd.cncf.helm.config.v1+json"},
+		{name: "a document that is an archive", change: func(ti *testImage) {
+			ti.Config.MediaType = ocispec.MediaTypeEmptyJSON
+			ti.Layers = []ocispec.Descriptor{ti.add("application/vnd.dev.cosign.simplesigning.v1+json", []byte("\x1f\x8b\x08\x00 packed"))}
+		}, artifact: "application/vnd.dev.cosign.simplesigning.v1+json", miss: "an archive under the media type"},
+		{name: "a config that is an archive", change: func(ti *testImage) {
+			ti.Config, ti.Layers = ti.add(ocispec.MediaTypeEmptyJSON, []byte("\x28\xb5\x2f\xfd packed")), nil
+		}, err: "an archive under the media type"},
 		{name: "artifact with its type", change: func(ti *testImage) {
 			ti.ArtifactType = "application/vnd.acme.thing"
 			ti.Config.MediaType = ocispec.MediaTypeEmptyJSON
@@ -218,6 +225,50 @@ func TestDescriptors(t *testing.T) {
 			}
 			if (tt.miss == "") != (got == "") || !strings.Contains(got, tt.miss) {
 				t.Errorf("incomplete = %q, want %q", got, tt.miss)
+			}
+		})
+	}
+}
+
+// TestArtifactArchives: what an artifact has packed as a layer is read as one,
+// once, and what is in it counts as in an image. Other content says nothing.
+func TestArtifactArchives(t *testing.T) {
+	tar := append(bytes.Repeat([]byte("x"), 257), "ustar\x0000"...)
+	for name, tt := range map[string]struct {
+		blob string
+		read bool
+	}{
+		"gzip": {"\x1f\x8b\x08\x00 package", true},
+		"zstd": {"\x28\xb5\x2f\xfd package", true},
+		"tar":  {string(tar), true},
+		"text": {"package", false},
+		"none": {"", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			img := newTestImage(t)
+			img.Config = img.add(ocispec.MediaTypeEmptyJSON, []byte("{}"))
+			img.Layers = []ocispec.Descriptor{img.add("application/vnd.acme.thing", []byte(tt.blob))}
+			cache := &memoryCache{m: map[string]*Layer{}}
+			a := newAnalyzer(t, scanFunc(func(ctx context.Context, r io.Reader) (*Layer, error) {
+				l, err := lineScanner(ctx, r)
+				l.Incomplete = []Incomplete{{Layer: l.Digest, Reason: "no tar archive"}}
+				return l, err
+			}), cache)
+			for range 2 {
+				inv, err := a.Inventory(t.Context(), img.Image)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if (len(inv.Packages) == 1) != tt.read || (inv.Layers[0].DiffID != "") != tt.read || len(inv.Incomplete) != 0 || inv.ArtifactType != "unknown" {
+					t.Errorf("packages %v, layers %v, incomplete %v, artifact type %q", inv.Packages, inv.Layers, inv.Incomplete, inv.ArtifactType)
+				}
+			}
+			if (len(cache.m) == 1) != tt.read {
+				t.Errorf("%d layers are kept", len(cache.m))
+			}
+			img.blobs[img.Layers[0].Digest] = []byte("other bytes")
+			if _, err := newAnalyzer(t, scanFunc(lineScanner), nil).Inventory(t.Context(), img.Image); err == nil {
+				t.Error("bytes of another digest pass")
 			}
 		})
 	}

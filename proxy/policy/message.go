@@ -161,7 +161,7 @@ func sayArtifact(s *subject) string {
 	if s.report().ArtifactType == "" {
 		return ""
 	}
-	return "an artifact of type " + strconv.Quote(s.report().ArtifactType) + ", whose content was not looked into"
+	return "an artifact of type " + strconv.Quote(s.report().ArtifactType) + ", in which only archives were looked into"
 }
 
 func sayEndOfLife(s *subject) string {
