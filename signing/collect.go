@@ -82,10 +82,12 @@ type collector struct {
 	bytes int64 // of those
 }
 
-// seen is an item's place; the same one is found by tag and as a referrer.
+// seen is an item's place; the same one is found by tag and as a referrer. It is
+// not its digest: two legacy signatures by cosign of one image are two layers with
+// the same bytes, which differ in their annotations.
 type seen struct {
-	about, manifest, blob godigest.Digest
-	format                Format
+	about, manifest godigest.Digest
+	layer           int
 }
 
 func (c *collector) gap(format string, args ...any) {
@@ -187,7 +189,7 @@ func (c *collector) layers(ctx context.Context, about ocispec.Descriptor, manife
 		c.gap("%d layers of %s beyond the first %d", more, manifest, maxLayers)
 		a.Layers = a.Layers[:maxLayers]
 	}
-	for _, l := range a.Layers {
+	for i, l := range a.Layers {
 		format := a.format(l.MediaType)
 		switch format {
 		case "":
@@ -200,7 +202,7 @@ func (c *collector) layers(ctx context.Context, about ocispec.Descriptor, manife
 		if format == FormatCosignSignature || format == FormatNotation {
 			limit = maxSignature
 		}
-		if ok := c.take(seen{about.Digest, manifest, l.Digest, format}, l, limit); !ok {
+		if ok := c.take(seen{about.Digest, manifest, i}, format, l, limit); !ok {
 			continue
 		}
 		data, err := c.read(ctx, l)
@@ -223,7 +225,7 @@ func (c *collector) layers(ctx context.Context, about ocispec.Descriptor, manife
 
 // take reports whether the item is to be read: not taken before, and within
 // every limit. A limit leaves a gap.
-func (c *collector) take(key seen, l ocispec.Descriptor, limit int64) bool {
+func (c *collector) take(key seen, format Format, l ocispec.Descriptor, limit int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.seen[key] {
@@ -242,7 +244,7 @@ func (c *collector) take(key seen, l ocispec.Descriptor, limit int64) bool {
 		why = fmt.Sprintf("together they have more than %d bytes", maxTotal)
 	}
 	if why != "" {
-		c.addGap(fmt.Sprintf("%s %s of %s was not read: %s", key.format, l.Digest, key.about, why))
+		c.addGap(fmt.Sprintf("%s %s of %s was not read: %s", format, l.Digest, key.about, why))
 		return false
 	}
 	c.items++

@@ -68,11 +68,18 @@ func TestRequire(t *testing.T) {
 		{"all, three", 3, []*signtest.Key{c, a, d}, signing.Pass},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b := newBench(t)
+			b, legacy := newBench(t), newBench(t)
+			var layers []signtest.Layer // of the same bytes, which differ in their annotations
 			for _, k := range tt.signers {
 				b.bundle(t, b.image, k.Bundle(t, signtest.Signature(t, b.image.Digest)))
+				layers = append(layers, k.Legacy(t, name, legacy.image.Digest))
 			}
-			wantOutcome(t, b.judge(t, signing.Trust{Require: tt.require, Authorities: authorities}), tt.want)
+			if len(layers) > 0 {
+				legacy.repo.Tag(t, legacy.image.Digest, "sig", layers...)
+			}
+			trust := signing.Trust{Require: tt.require, Authorities: authorities}
+			wantOutcome(t, b.judge(t, trust), tt.want)
+			wantOutcome(t, legacy.judge(t, trust), tt.want)
 		})
 	}
 }
