@@ -54,8 +54,9 @@ type Options struct {
 	// Realm is the address of the token endpoint; "" = /auth/token at the host
 	// that the client asked.
 	Realm string
-	// Requests is how many requests one identity, or one address without a name,
-	// may make within Per; 0 = any number.
+	// Requests is how many requests one identity, or one address without a name (of
+	// IPv6 a /64), may make within Per; 0 = any number. Guesses of passwords have a
+	// bound of their own, always.
 	Requests int
 	Per      time.Duration
 
@@ -72,6 +73,7 @@ type Controller struct {
 	issuers []*issuer
 	signer  *signer
 	limits  *limiter
+	guesses guesses
 }
 
 // New returns a Controller, or all that is wrong with opts.
@@ -168,14 +170,19 @@ func (e *ForbiddenError) Error() string {
 	return fmt.Sprintf("%s may not %s %s: no rule of this registry allows it (auth.rules); ask its operator", e.Identity, e.Action, e.Repository)
 }
 
-// LimitedError says that an identity asks too often.
+// LimitedError says that an identity asks too often, or that too many passwords
+// were tried.
 type LimitedError struct {
 	Identity   Identity
+	Guesses    bool // by whoever is at the address
 	RetryAfter time.Duration
 }
 
 // Error is what the client is told.
 func (e *LimitedError) Error() string {
+	if e.Guesses {
+		return fmt.Sprintf("too many passwords are tried; try yours again in %s", max(e.RetryAfter, time.Second).Round(time.Second))
+	}
 	return fmt.Sprintf("too many requests by %s; ask again in %s", e.Identity, e.RetryAfter.Round(time.Second))
 }
 
@@ -186,7 +193,7 @@ func (c *Controller) Identify(r *http.Request) (Identity, error) {
 	id, err := c.identify(r)
 	if err != nil {
 		// A guess costs as much as a request, by address: a name may be made up.
-		if wait := c.limits.take("address:" + address(r)); wait > 0 {
+		if wait := c.limits.take("address:" + network(r)); wait > 0 {
 			return Identity{}, &LimitedError{Identity: Identity{}, RetryAfter: wait}
 		}
 		if errors.Is(err, ErrCredentials) {
@@ -197,7 +204,7 @@ func (c *Controller) Identify(r *http.Request) (Identity, error) {
 	}
 	key := id.Name
 	if id.Anonymous() {
-		key = "address:" + address(r)
+		key = "address:" + network(r)
 	}
 	if wait := c.limits.take(key); wait > 0 {
 		return id, &LimitedError{Identity: id, RetryAfter: wait}
@@ -224,7 +231,7 @@ func (c *Controller) identify(r *http.Request) (Identity, error) {
 		if !ok {
 			return Identity{}, fmt.Errorf("%w: Basic credentials cannot be read", ErrCredentials)
 		}
-		id, err = c.password(r.Context(), user, password)
+		id, err = c.password(r.Context(), network(r), user, password)
 	case "bearer":
 		id, err = c.bearer(r.Context(), strings.TrimSpace(credentials))
 	default:

@@ -9,12 +9,14 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -353,6 +355,93 @@ func TestRateByIdentity(t *testing.T) {
 		if want := i == 3; errors.As(err, &limited) != want {
 			t.Errorf("guess %d: %v", i, err)
 		}
+	}
+}
+
+// TestThreatGuesses: who guesses passwords runs out of comparisons, and with
+// them the processor's time ends, while who proved theirs, robots and other
+// networks go on.
+func TestThreatGuesses(t *testing.T) {
+	b := newBench(t, nil)
+	from := func(address, user, password string) error {
+		r := basic(t, user, password)
+		r.RemoteAddr = address
+		_, err := b.Identify(r)
+		return err
+	}
+	const attacker = "192.0.2.7:1000"
+	var (
+		limited *LimitedError
+		refused *ChallengeError
+	)
+	if err := from(attacker, "alice", "hunter2"); err != nil {
+		t.Fatalf("the right password: %v", err)
+	}
+	for range 3 * guessBurst { // costs one guess: it is known to be wrong
+		if err := from(attacker, "alice", "an old one"); !errors.As(err, &refused) {
+			t.Fatalf("the same wrong password again: %v", err)
+		}
+	}
+	for i := range 2 * guessBurst {
+		err := from(attacker, fmt.Sprint("user", i), "x")
+		if want := i < guessBurst-1; errors.As(err, &refused) != want || errors.As(err, &limited) == want {
+			t.Fatalf("guess %d: %v", i, err)
+		}
+		refused, limited = nil, nil
+	}
+	if n := len(b.users.Load().wrong); n != guessBurst {
+		t.Errorf("%d wrong passwords were compared, want %d", n, guessBurst)
+	}
+	for _, tt := range []struct {
+		name, address, user, password string
+		limited                       bool
+	}{
+		{"a proven password from there", attacker, "alice", "hunter2", false},
+		{"a robot from there", attacker, "ci", "ci-secret", false},
+		{"another password from there", attacker, "alice", "hunter3", true},
+		{"another password from elsewhere", "192.0.2.8:1000", "alice", "hunter3", false},
+	} {
+		if err := from(tt.address, tt.user, tt.password); errors.As(err, &limited) != tt.limited {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		limited = nil
+	}
+	b.now = b.now.Add(guessEvery)
+	for i, want := range []bool{false, true} { // one came back
+		if err := from(attacker, "alice", fmt.Sprint("later", i)); errors.As(err, &limited) != want {
+			t.Errorf("later guess %d: %v", i, err)
+		}
+	}
+	for i := range guessBurst + 1 { // addresses of one owner count together
+		limited = nil
+		err := from(fmt.Sprintf("[2001:db8::%x]:1000", i+1), "alice", fmt.Sprint("six", i))
+		if want := i == guessBurst; errors.As(err, &limited) != want {
+			t.Errorf("guess %d over IPv6: %v", i, err)
+		}
+	}
+	if err := b.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(b.users.Load().proven); n != 0 {
+		t.Errorf("after a reload %d passwords are still known", n)
+	}
+}
+
+// TestRightPasswordsCostNoGuess: whoever logs in rightly, however many at once,
+// takes nothing from those behind the same address.
+func TestRightPasswordsCostNoGuess(t *testing.T) {
+	b := newBench(t, nil)
+	var all sync.WaitGroup
+	for range 2 * guessBurst {
+		all.Go(func() {
+			if _, err := b.Identify(basic(t, "alice", "hunter2")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if spent := b.guesses.m["192.0.2.7"].spent; spent != 0 {
+		t.Errorf("%g guesses were spent", spent)
 	}
 }
 

@@ -21,4 +21,6 @@
 //     signature of a key that the issuer publishes; their kid never names where
 //     keys come from.
 //   - Secrets are compared as hashes, in constant time, and never logged.
+//   - A guessed password costs its network a guess before bcrypt runs; a password
+//     that is known to be right, or known to be wrong, costs none.
 package auth
