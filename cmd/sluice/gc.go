@@ -21,8 +21,9 @@ func newGC() *cobra.Command {
 		Use:   "gc",
 		Short: "Remove what the retention rules let go and what no manifest names",
 		Long: `Ask a server to remove garbage of its gated registry now: images that the
-retention rules (registry.retention) let go, then blobs that no manifest names
-and of which no client was told within registry.gc.grace that they exist.
+retention rules (registry.retention) let go, signatures and SBOMs of images that
+were deleted more than registry.gc.grace ago, then blobs that no manifest names
+and of which no client was told within that grace that they exist.
 Pushes and pulls go on meanwhile. The server does the same by itself every
 registry.gc.every.`,
 		Example: `  sluice gc --dry-run
@@ -50,6 +51,9 @@ func writeGarbage(out io.Writer, g local.Garbage, dry bool) error {
 		pulled := "never pulled"
 		if !e.LastPull.IsZero() {
 			pulled = "last pulled " + e.LastPull.UTC().Format("2006-01-02 15:04 UTC")
+		}
+		if e.Orphan != "" {
+			pulled = "refers to " + e.Orphan.String() + ", which was deleted"
 		}
 		_, _ = fmt.Fprintf(w, "image\t%s@%s\t%s\tpushed %s, %s\n", e.Name, e.Digest, orDash(strings.Join(e.Tags, ",")), e.Pushed.UTC().Format("2006-01-02 15:04 UTC"), pulled)
 	}

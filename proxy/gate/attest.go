@@ -332,7 +332,7 @@ func (g *Gate) withdraw(ctx context.Context, side string, list []records.LocalMa
 		if keep[m.Digest] {
 			continue
 		}
-		if err := g.opts.Records.DeleteLocalManifest(ctx, side, m.Digest, g.now()); err != nil && !errors.Is(err, records.ErrNotFound) {
+		if err := g.opts.Records.DeleteLocalManifest(ctx, side, m.Digest, g.now(), nil); err != nil && !errors.Is(err, records.ErrNotFound) {
 			return err
 		}
 	}

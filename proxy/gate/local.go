@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -93,7 +94,7 @@ func (g *Gate) Push(ctx context.Context, rt route.Route, req PushRequest) (Pushe
 	if err := g.opts.Local.Put(ctx, p, req.Bytes); err != nil {
 		return Pushed{}, err
 	}
-	g.pushed(e, p, before)
+	g.pushed(ctx, e, p, before)
 	g.opts.Log.Info("manifest pushed", zap.String("repository", rt.Name), zap.Any("tags", req.Tags), zap.Stringer("digest", d),
 		zap.String("pusher", req.Pusher), zap.Stringer("decision", v.Decision), zap.String("verdict", v.ID))
 	out := Pushed{Digest: d, Subject: p.Manifest.Subject, Verdict: v}
@@ -179,7 +180,7 @@ func (g *Gate) present(ctx context.Context, p records.Push) error {
 }
 
 // pushed makes what is in memory follow a push.
-func (g *Gate) pushed(e *entry, p records.Push, before []godigest.Digest) {
+func (g *Gate) pushed(ctx context.Context, e *entry, p records.Push, before []godigest.Digest) {
 	g.entries.put(e.key, e, int64(len(e.bytes))+entryOverhead)
 	g.members.forget(p.Manifest.Name, e.manifest.Members())
 	g.forgetTags(e.key)
@@ -187,15 +188,28 @@ func (g *Gate) pushed(e *entry, p records.Push, before []godigest.Digest) {
 		g.forgetTags(key{e.key.name, d})
 	}
 	if s := p.Manifest.Subject; s != "" { // a signature, say: what it is for is judged anew
-		g.forgetTrust(key{e.key.name, s})
+		g.attached(ctx, key{e.key.name, s})
 	}
 	for _, t := range p.Tags {
 		if s := signedBy(t.Name); s != "" {
-			g.forgetTrust(key{e.key.name, s})
+			g.attached(ctx, key{e.key.name, s})
 		}
 	}
 	for _, c := range p.Children { // the index's signatures are theirs
 		g.forgetTrust(key{e.key.name, c})
+	}
+}
+
+// attached makes the next requests look again at the signatures of k, and of what
+// k lists if it is an index: its signatures are theirs.
+func (g *Gate) attached(ctx context.Context, k key) {
+	g.forgetTrust(k)
+	members, err := g.opts.Records.Members(ctx, k.name, k.digest)
+	if err != nil { // then they are looked for again when what is known of them ends
+		g.opts.Log.Warn("signatures not looked for again at once", zap.Stringer("index", k), zap.Error(err))
+	}
+	for _, d := range members {
+		g.forgetTrust(key{k.name, d})
 	}
 }
 
@@ -246,28 +260,58 @@ func (g *Gate) Inspect(ctx context.Context, rt route.Route) (Admission, error) {
 	return a, nil
 }
 
-// Delete takes a manifest out of the gated registry, with its tags. For the
-// errors see records.DB.DeleteLocalManifest.
-func (g *Gate) Delete(ctx context.Context, name string, d godigest.Digest) error {
+// Delete takes a manifest out of the gated registry, with its tags, unless keeps
+// says yes to one of them. For the errors see records.DB.DeleteLocalManifest.
+func (g *Gate) Delete(ctx context.Context, name string, d godigest.Digest, keeps func(tag string) bool) error {
 	return g.remove(ctx, name, d, func() (bool, error) {
-		return true, g.opts.Records.DeleteLocalManifest(ctx, name, d, g.now())
+		return true, g.opts.Records.DeleteLocalManifest(ctx, name, d, g.now(), keeps)
 	})
 }
 
-// Expire does the same to what the retention rules let go, unless something
-// happened to it since, and reports whether it did.
+// DeleteTag takes a tag away, whose manifest stays. The error is
+// records.ErrNotFound without one.
+func (g *Gate) DeleteTag(ctx context.Context, name, tag string) error {
+	d, _, _, err := g.opts.Records.Tag(ctx, name, tag)
+	if err != nil {
+		return err
+	}
+	if err := g.opts.Records.DeleteTag(ctx, name, tag); err != nil {
+		return err
+	}
+	g.forgetTags(key{name, d})
+	g.forgetVerdict(key{name, d}) // it may have rested on the tag
+	return nil
+}
+
+// Expire does what Delete does to what local.Registry.Expired let go, unless
+// something happened to it since, and reports whether it did.
 func (g *Gate) Expire(ctx context.Context, e local.Expired) (gone bool, err error) {
+	if of, side := strings.CutPrefix(e.Name, route.SidePrefix+"/"); side {
+		if _, back, err := g.opts.Records.LocalManifest(ctx, of, e.Orphan); err != nil || back {
+			return false, err
+		}
+		return true, g.withdraw(ctx, e.Name, []records.LocalManifest{{Digest: e.Digest}}, nil)
+	}
 	err = g.remove(ctx, e.Name, e.Digest, func() (bool, error) {
-		gone, err = g.opts.Records.Expire(ctx, records.Kept{Name: e.Name, Digest: e.Digest, Tags: e.Tags, Pushed: e.Pushed, LastPull: e.LastPull}, g.now())
+		k := records.Kept{Name: e.Name, Digest: e.Digest, Tags: e.Tags, Pushed: e.Pushed, LastPull: e.LastPull, Orphan: e.Orphan}
+		gone, err = g.opts.Records.Expire(ctx, k, g.now())
 		return gone, err
 	})
 	return gone, err
 }
 
-// remove forgets a manifest that change takes out of the records.
+// remove forgets a manifest that change takes out of the records. Its bytes need
+// not be there any more.
 func (g *Gate) remove(ctx context.Context, name string, d godigest.Digest, change func() (bool, error)) error {
 	k := key{name, d}
-	e, err := g.entry(ctx, route.Route{Local: true, Name: name}, d)
+	m, ok, err := g.opts.Records.LocalManifest(ctx, name, d)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("%s: %w", k, ErrManifestUnknown)
+	}
+	members, err := g.opts.Records.Members(ctx, name, d)
 	if err != nil {
 		return err
 	}
@@ -275,9 +319,9 @@ func (g *Gate) remove(ctx context.Context, name string, d godigest.Digest, chang
 		return err
 	}
 	g.entries.remove(k)
-	g.members.forget(name, append(e.manifest.Members(), d))
-	if s := e.manifest.Subject; s != nil {
-		g.forgetVerdict(key{name, s.Digest})
+	g.members.forget(name, append(members, d))
+	if m.Subject != "" {
+		g.forgetVerdict(key{name, m.Subject})
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -148,6 +149,38 @@ func TestJudgeIndex(t *testing.T) {
 	}
 }
 
+// TestDeleteWithoutBytes: a manifest whose bytes a damaged disk lost can be
+// deleted, and pushed again.
+func TestDeleteWithoutBytes(t *testing.T) {
+	w := newPushWorld(t)
+	p, err := w.push("reject", "1", "fine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt := localRoute("reject", "1")
+	w.stop()
+	w.start(rules) // with nothing in memory
+	path := filepath.Join(w.dir, "registry", "docker/registry/v2/blobs/sha256", p.Digest.Encoded()[:2], p.Digest.Encoded(), "data")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Manifest(t.Context(), rt); !errors.Is(err, ErrManifestUnknown) {
+		t.Fatalf("without its bytes: %v", err)
+	}
+	if err := w.Delete(t.Context(), rt.Name, p.Digest, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Delete(t.Context(), rt.Name, p.Digest, nil); !errors.Is(err, ErrManifestUnknown) {
+		t.Errorf("once more: %v", err)
+	}
+	if _, err := w.push("reject", "1", "fine"); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.Manifest(t.Context(), rt); err != nil {
+		t.Errorf("pushed again: %v", err)
+	}
+}
+
 // TestExpire: what the retention rules let go is unknown at once, and what was
 // pushed since stays.
 func TestExpire(t *testing.T) {
@@ -174,5 +207,33 @@ func TestExpire(t *testing.T) {
 	}
 	if _, err := w.Manifest(t.Context(), rt); !errors.Is(err, ErrManifestUnknown) {
 		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// TestDeletedTag: a verdict that rested on a tag is taken anew when the tag goes.
+func TestDeletedTag(t *testing.T) {
+	w := newPushWorld(t)
+	p, err := w.push("quarantine", "waived", "bad")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.records.AddWaiver(t.Context(), policy.Waiver{
+		Advisory: "CVE-2026-0001", Images: []string{"local/quarantine:waived"}, Owner: "o", Reason: "r", Expires: time.Now().Add(time.Hour),
+	}, "o"); err != nil {
+		t.Fatal(err)
+	}
+	tagged := localRoute("quarantine", "waived")
+	if _, err := w.Manifest(t.Context(), tagged); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.DeleteTag(t.Context(), tagged.Name, "waived"); err != nil {
+		t.Fatal(err)
+	}
+	var denied *policy.DeniedError
+	if _, err := w.Manifest(t.Context(), byDigest(tagged, p.Digest)); !errors.As(err, &denied) {
+		t.Errorf("by digest, without the tag: %v", err)
+	}
+	if err := w.DeleteTag(t.Context(), tagged.Name, "waived"); !errors.Is(err, records.ErrNotFound) {
+		t.Errorf("again: %v", err)
 	}
 }

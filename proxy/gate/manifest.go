@@ -50,8 +50,10 @@ type inputs struct {
 func (g *Gate) entry(ctx context.Context, rt route.Route, d godigest.Digest) (*entry, error) {
 	k := key{rt.Name, d}
 	if rt.Local { // another replica, or a moment ago this one, may have deleted it
-		if _, ok, err := g.opts.Records.LocalManifest(ctx, k.name, k.digest); err != nil || !ok {
-			return nil, errors.Join(err, fmt.Errorf("%s: %w", k, ErrManifestUnknown))
+		if _, ok, err := g.opts.Records.LocalManifest(ctx, k.name, k.digest); err != nil {
+			return nil, err
+		} else if !ok {
+			return nil, fmt.Errorf("%s: %w", k, ErrManifestUnknown)
 		}
 	}
 	if e, ok := g.entries.get(k); ok {

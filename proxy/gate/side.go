@@ -30,8 +30,11 @@ func (g *Gate) Side(ctx context.Context, rt route.Route) (Admission, error) {
 	if rt.Tag != "" {
 		var ok bool
 		var err error
-		if d, _, ok, err = g.opts.Records.Tag(ctx, side, rt.Tag); err != nil || !ok {
-			return Admission{}, errors.Join(err, unknown)
+		if d, _, ok, err = g.opts.Records.Tag(ctx, side, rt.Tag); err != nil {
+			return Admission{}, err
+		}
+		if !ok {
+			return Admission{}, unknown
 		}
 	}
 	m, b, err := g.opts.Local.Manifest(ctx, side, d)

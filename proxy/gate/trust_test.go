@@ -254,6 +254,52 @@ func TestTrustIndex(t *testing.T) {
 	wantRule(t, err, policy.RuleUnsigned)
 }
 
+// TestTrustPushedIndex: an image in quarantine is served as soon as the index that
+// lists it is signed, although it was looked at before.
+func TestTrustPushedIndex(t *testing.T) {
+	w := &trustWorld{world: newPushWorld(t), key: signtest.NewKey(t, "p256")}
+	w.begin(byRelease)
+	p, err := w.push("quarantine", "1", "fine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt := localRoute("quarantine", "1")
+	_, err = w.Manifest(t.Context(), rt)
+	wantRule(t, err, "unsigned")
+	a, err := w.Inspect(t.Context(), rt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(mediaType string, m any) ocispec.Descriptor {
+		t.Helper()
+		b := w.json(m)
+		req := PushRequest{Bytes: b, MediaType: mediaType, Pusher: "user:alice"}
+		desc := ocispec.Descriptor{MediaType: mediaType, Digest: godigest.FromBytes(b), Size: int64(len(b))}
+		if _, err := w.Push(t.Context(), byDigest(rt, desc.Digest), req); err != nil {
+			t.Fatal(err)
+		}
+		return desc
+	}
+	image := ocispec.Descriptor{MediaType: a.Manifest.Descriptor.MediaType, Digest: p.Digest, Size: int64(len(a.Bytes))}
+	both := put(ocispec.MediaTypeImageIndex, ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{image}})
+	_, err = w.Manifest(t.Context(), rt)
+	wantRule(t, err, "unsigned")
+	signature := w.key.Bundle(t, signtest.Signature(t, both.Digest))
+	for _, b := range [][]byte{[]byte("{}"), signature.Data} {
+		if err := w.opts.Local.PutBlob(t.Context(), rt.Name, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(ocispec.MediaTypeImageManifest, ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: signature.MediaType, Subject: &both,
+		Config: ocispec.Descriptor{MediaType: ocispec.MediaTypeEmptyJSON, Digest: godigest.FromString("{}"), Size: 2},
+		Layers: []ocispec.Descriptor{{MediaType: signature.MediaType, Digest: godigest.FromBytes(signature.Data), Size: int64(len(signature.Data))}},
+	})
+	if _, err := w.Manifest(t.Context(), rt); err != nil {
+		t.Errorf("after the index was signed: %v", err)
+	}
+}
+
 // TestThreatStrangerSigned: another key, another image's signature and a
 // statement that nobody signed are no signature.
 func TestThreatStrangerSigned(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 
 // Garbage is what Collect removed, or would.
 type Garbage struct {
-	Images []Expired         `json:"images"` // manifests that the retention rules let go
+	Images []Expired         `json:"images"` // manifests that Expired let go
 	Links  []records.Link    `json:"links"`  // blobs that no manifest of their repository names
 	Blobs  []godigest.Digest `json:"blobs"`  // content that no repository has any more
 	Bytes  int64             `json:"bytes"`  // of Blobs
@@ -24,8 +24,17 @@ type Garbage struct {
 // remove after images had gone.
 func (r *Registry) Collect(ctx context.Context, images []Expired, dryRun bool) (Garbage, error) {
 	r.opts.Uploads.Purge()
-	before := r.now().Add(-r.opts.Grace - r.grain())
+	before := r.before()
 	g := Garbage{Images: append([]Expired{}, images...), Links: []records.Link{}, Blobs: []godigest.Digest{}}
+	if !dryRun {
+		_, alone, err := r.orphans(ctx, before)
+		if err != nil {
+			return g, err
+		}
+		if err := r.opts.Records.ForgetDeleted(ctx, alone, before); err != nil {
+			return g, err
+		}
+	}
 	links, err := r.opts.Records.UnusedBlobs(ctx, before)
 	if err != nil {
 		return g, err

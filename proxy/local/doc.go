@@ -3,7 +3,8 @@
 //	upload ─▶ FinishBlob ─▶ blob in the store + link (repository, digest)
 //	manifest ─▶ Put: all members linked? tag free to move? ─▶ manifest + members + tag
 //	           Open, Manifest ◀── package gate, which judges first
-//	Expired: images that the retention rules let go ─▶ package gate removes them
+//	Expired: images that the retention rules let go, and what refers to images that
+//	         are deleted ─▶ package gate removes them
 //	Collect: links that nothing names, then content that nothing links ─▶ gone
 //
 // Bytes are in a store of their own, from which nothing is evicted; which

@@ -25,8 +25,8 @@ type Options struct {
 	Store   *store.Store // that keeps all (store.Options.Keep)
 	Records *records.DB
 	Uploads *upload.Manager
-	// Quotas are bytes by the prefix of repository names: local/team/. A blob
-	// counts once in each repository. May be nil.
+	// Quotas are bytes by the prefix of repository names: local/team/. Blobs and
+	// manifests count once in each repository. May be nil.
 	Quotas map[string]int64
 	// Grace is how long a blob stays that no manifest names, from when a client was
 	// last told that it exists.
@@ -155,7 +155,7 @@ func (r *Registry) Manifest(ctx context.Context, name string, d godigest.Digest)
 // Put stores a manifest with its members and its tag, or nothing: see
 // records.DB.PutLocalManifest for the errors. The gate has judged it.
 func (r *Registry) Put(ctx context.Context, p records.Push, b []byte) error {
-	p.Manifest.Pushed = r.now()
+	p.Manifest.Pushed, p.Quotas = r.now(), r.opts.Quotas
 	r.content.RLock()
 	defer r.content.RUnlock()
 	if err := r.opts.Store.Put(ctx, p.Manifest.Digest, b); err != nil {
@@ -175,7 +175,7 @@ func (r *Registry) quota(ctx context.Context, name string, more int64) error {
 			return err
 		}
 		if used+more > most || more == 0 && used >= most {
-			return &records.QuotaError{Prefix: prefix, Used: used, Most: most}
+			return &records.QuotaError{Prefix: prefix, Used: used, More: more, Most: most}
 		}
 	}
 	return nil

@@ -143,6 +143,19 @@ func TestQuota(t *testing.T) {
 	if err := b.Mount(t.Context(), "local/other", "local/team/b", d); !errors.As(err, &full) {
 		t.Errorf("mount: %v", err)
 	}
+	m := records.Push{Manifest: records.LocalManifest{Name: "local/team/a", Digest: godigest.FromString("manifest"), Size: 6}}
+	if err := b.Put(t.Context(), m, []byte("manifest")); !errors.As(err, &full) {
+		t.Errorf("manifest: %v", err)
+	}
+	m.Manifest.Size = 5
+	for range 2 { // the same again is no more
+		if err := b.Put(t.Context(), m, []byte("manifest")); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := b.opts.Records.DeleteLocalManifest(t.Context(), "local/team/a", m.Manifest.Digest, b.clock(), nil); err != nil {
+		t.Fatal(err)
+	}
 	b.mustPush("local/team/b", "54321")
 	if _, err := b.StartUpload(t.Context(), "local/team/c", "user:alice"); !errors.As(err, &full) {
 		t.Errorf("start: %v", err)
@@ -180,7 +193,7 @@ func TestCollect(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := b.opts.Records.DeleteLocalManifest(t.Context(), "local/a", m, b.clock()); err != nil {
+	if err := b.opts.Records.DeleteLocalManifest(t.Context(), "local/a", m, b.clock(), nil); err != nil {
 		t.Fatal(err)
 	}
 	b.forward(48 * time.Hour)

@@ -24,21 +24,32 @@ type Retention struct {
 	UnlessPulledWithin time.Duration               // those pulled less long ago; 0 = pulls keep none
 }
 
-// Expired is a manifest that goes by the retention rules: an image, or what goes
-// with one.
+// Expired is a manifest that goes by the retention rules, or since what it
+// refers to was deleted: an image, or what goes with one.
 type Expired struct {
 	Name     string          `json:"repository"`
 	Digest   godigest.Digest `json:"digest"`
 	Tags     []string        `json:"tags,omitempty"`
 	Pushed   time.Time       `json:"pushed"`
 	LastPull time.Time       `json:"lastPull,omitzero"`
+	// Orphan is the manifest that this one refers to, and that was deleted.
+	Orphan godigest.Digest `json:"orphanOf,omitempty"`
 }
 
-// Expired returns what the retention rules let go now, in the order in which it
-// can be removed: what refers to an image, the image, then its children. What
-// was pushed within the grace stays: a push may be under way.
+// Expired returns what goes now, in the order in which it can be removed. First
+// what refers to a manifest that was deleted before the grace, unless it was
+// pushed later than that or has a tag of its own; then what the retention rules
+// let go: what refers to an image, the image, its children. What was pushed within
+// the grace stays: a push may be under way.
 func (r *Registry) Expired(ctx context.Context) ([]Expired, error) {
-	var out []Expired
+	out, _, err := r.orphans(ctx, r.before())
+	if err != nil {
+		return nil, err
+	}
+	orphans := make(map[place]bool, len(out))
+	for _, e := range out {
+		orphans[place{e.Name, e.Digest}] = true
+	}
 	last := ""
 	for len(r.opts.Retention) > 0 {
 		names, err := r.opts.Records.LocalRepositories(ctx, last, 100)
@@ -58,11 +69,76 @@ func (r *Registry) Expired(ctx context.Context) ([]Expired, error) {
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, expired(&r.opts.Retention[i], kept, r.now(), r.opts.Grace)...)
+			for _, e := range expired(&r.opts.Retention[i], kept, r.now(), r.opts.Grace) {
+				if !orphans[place{e.Name, e.Digest}] {
+					out = append(out, e)
+				}
+			}
 		}
 	}
 	return out, nil
 }
+
+// orphans returns what refers to manifests that were deleted before that time:
+// signatures and SBOMs that clients attached, and what Sluice itself says of an
+// image. alone are the deleted manifests to which nothing refers any more.
+func (r *Registry) orphans(ctx context.Context, before time.Time) (out []Expired, alone []records.Deleted, err error) {
+	deleted, err := r.opts.Records.Deleted(ctx, before)
+	if err != nil {
+		return nil, nil, err
+	}
+	for len(deleted) > 0 {
+		name := deleted[0].Name
+		subjects := map[godigest.Digest]bool{}
+		n := 0
+		for ; n < len(deleted) && deleted[n].Name == name; n++ {
+			subjects[deleted[n].Digest] = true
+		}
+		wanted := map[godigest.Digest]bool{}
+		for _, repository := range []string{name, route.SidePrefix + "/" + name} {
+			kept, err := r.opts.Records.Kept(ctx, repository)
+			if err != nil {
+				return nil, nil, err
+			}
+			out = append(out, orphaned(kept, subjects, wanted, before)...)
+		}
+		for _, d := range deleted[:n] {
+			if !wanted[d.Digest] {
+				alone = append(alone, d)
+			}
+		}
+		deleted = deleted[n:]
+	}
+	return out, alone, nil
+}
+
+// orphaned returns the manifests of one repository that refer to one of the
+// subjects, which are not there, and marks all those in wanted to which something
+// refers.
+func orphaned(all []records.Kept, subjects, wanted map[godigest.Digest]bool, before time.Time) []Expired {
+	f := newForest(all)
+	var out []Expired
+	for i := range all {
+		k := &all[i]
+		s := about(k)
+		if !subjects[s] || !f.root(k) {
+			continue
+		}
+		wanted[s] = true
+		if pushed, _ := f.last(k); !pushed.Before(before) || slices.ContainsFunc(f.tags(k), func(t string) bool { return !cosignTag.MatchString(t) }) {
+			continue
+		}
+		first := len(out)
+		out = f.fell(out, k)
+		for i := range out[first:] {
+			out[first+i].Orphan = s
+		}
+	}
+	return out
+}
+
+// before is the end of the grace: what was last wanted earlier may go.
+func (r *Registry) before() time.Time { return r.now().Add(-r.opts.Grace - r.grain()) }
 
 // expired applies a rule to all manifests of one repository, those pushed last
 // first.
@@ -128,14 +204,19 @@ func newForest(all []records.Kept) *forest {
 // "Referrers Tag Schema").
 var cosignTag = regexp.MustCompile(`^sha256-([0-9a-f]{64})(?:\.[a-z]+)?$`)
 
-// subject is the manifest of the repository that k goes with, "" if none.
-func (f *forest) subject(k *records.Kept) godigest.Digest {
-	s := k.Subject
-	if s == "" && len(k.Tags) == 1 {
+// about is what k says that it refers to, "" if nothing.
+func about(k *records.Kept) godigest.Digest {
+	if k.Subject == "" && len(k.Tags) == 1 {
 		if m := cosignTag.FindStringSubmatch(k.Tags[0]); m != nil {
-			s = godigest.NewDigestFromEncoded(godigest.SHA256, m[1])
+			return godigest.NewDigestFromEncoded(godigest.SHA256, m[1])
 		}
 	}
+	return k.Subject
+}
+
+// subject is the manifest of the repository that k goes with, "" if none.
+func (f *forest) subject(k *records.Kept) godigest.Digest {
+	s := about(k)
 	if _, ok := f.by[s]; !ok || s == k.Digest {
 		return ""
 	}

@@ -115,6 +115,135 @@ func TestExpired(t *testing.T) {
 	}
 }
 
+func TestOrphaned(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	cosign := "sha256-" + d("gone").Encoded()
+	for _, tt := range []struct {
+		name string
+		all  []records.Kept
+		want string // names, in the order in which they go
+		kept bool   // the deleted manifest must be looked at again
+	}{
+		{"nothing refers to it", []records.Kept{kept(now, "a", 9, tag("1"))}, "", false},
+		{"a referrer", []records.Kept{kept(now, "signature", 9, subject("gone"))}, "signature", true},
+		{"cosign's tags", []records.Kept{kept(now, "signature", 9, tag(cosign+".sig")), kept(now, "b", 9, tag(cosign))}, "signature b", true},
+		{"of something else that is not here", []records.Kept{kept(now, "signature", 9, subject("elsewhere"))}, "", false},
+		{"of an image that is here", []records.Kept{kept(now, "a", 9), kept(now, "signature", 9, subject("a"))}, "", false},
+		{"pushed lately", []records.Kept{kept(now, "signature", 0, subject("gone"))}, "", true},
+		{"with a tag of its own", []records.Kept{kept(now, "chart", 9, subject("gone"), tag("v1"))}, "", true},
+		{"what refers to it goes first", []records.Kept{
+			kept(now, "signature", 9, subject("gone")), kept(now, "of the signature", 9, subject("signature")),
+		}, "of the signature signature", true},
+		{"unless that came lately", []records.Kept{
+			kept(now, "signature", 9, subject("gone")), kept(now, "of the signature", 0, subject("signature")),
+		}, "", true},
+		{"a child of an index stays with it", []records.Kept{
+			kept(now, "index", 9, tag("1")), kept(now, "signature", 9, subject("gone"), parents("index")),
+		}, "", false},
+		{"an index with its children", []records.Kept{
+			kept(now, "index", 9, subject("gone")), kept(now, "amd64", 9, parents("index")),
+		}, "index amd64", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			names := map[godigest.Digest]string{}
+			for _, n := range []string{"a", "b", "index", "amd64", "signature", "of the signature", "chart"} {
+				names[d(n)] = n
+			}
+			wanted := map[godigest.Digest]bool{}
+			var got []string
+			for _, e := range orphaned(tt.all, map[godigest.Digest]bool{d("gone"): true}, wanted, now.Add(-day)) {
+				got = append(got, names[e.Digest])
+				if e.Orphan != d("gone") {
+					t.Errorf("%s refers to %s", names[e.Digest], e.Orphan)
+				}
+			}
+			if diff := gocmp.Diff(tt.want, strings.Join(got, " ")); diff != "" {
+				t.Error(diff)
+			}
+			if wanted[d("gone")] != tt.kept {
+				t.Errorf("kept on the list: %v", !tt.kept)
+			}
+		})
+	}
+}
+
+// TestOrphansGo: what refers to a deleted image goes after the grace, what Sluice
+// says of it too, and nothing goes of an image that came back.
+func TestOrphansGo(t *testing.T) {
+	b := newBench(t, nil)
+	refer := func(name, text, to string) {
+		t.Helper()
+		err := b.Put(t.Context(), records.Push{Manifest: records.LocalManifest{Name: name, Digest: d(text), MediaType: "m", Size: 1, Subject: d(to)}}, []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, text := range []string{"gone", "back"} {
+		if _, err := b.put("local/app", text, text); err != nil {
+			t.Fatal(err)
+		}
+		refer("local/app", "signature of "+text, text)
+		refer("_attest/local/app", "approval of "+text, text)
+		refer("_attest/docker.io/app", "approval of upstream's "+text, text)
+	}
+	refer("local/app", "of nothing that was ever here", "elsewhere")
+	b.forward(day)
+	for _, text := range []string{"gone", "back"} {
+		if err := b.opts.Records.DeleteLocalManifest(t.Context(), "local/app", d(text), b.clock(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, err := b.Expired(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("within the grace: %+v, %v", list, err)
+	}
+	b.forward(2 * time.Hour)
+	list, err := b.Expired(t.Context())
+	if err != nil || len(list) != 4 {
+		t.Fatalf("after the grace: %+v, %v", list, err)
+	}
+	if _, err := b.put("local/app", "back", "back"); err != nil {
+		t.Fatal(err)
+	}
+	expire := func(e Expired) bool {
+		t.Helper()
+		k := records.Kept{Name: e.Name, Digest: e.Digest, Tags: e.Tags, Pushed: e.Pushed, LastPull: e.LastPull, Orphan: e.Orphan}
+		gone, err := b.opts.Records.Expire(t.Context(), k, b.clock())
+		if err != nil {
+			t.Error(err)
+		}
+		return gone
+	}
+	for _, e := range list {
+		if e.Name == "local/app" && expire(e) != (e.Orphan == d("gone")) {
+			t.Errorf("removed or kept wrongly: %+v", e)
+		}
+	}
+	if list, err = b.Expired(t.Context()); err != nil || len(list) != 1 || list[0].Digest != d("approval of gone") || list[0].Name != "_attest/local/app" {
+		t.Fatalf("next time: %+v, %v", list, err)
+	}
+	if !expire(list[0]) {
+		t.Error("what Sluice says of a deleted image stays")
+	}
+	b.forward(2 * time.Hour)
+	if _, err := b.Collect(t.Context(), nil, true); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := b.opts.Records.Deleted(t.Context(), b.clock()); err != nil || len(n) == 0 {
+		t.Errorf("a dry run forgets what was deleted: %v, %v", n, err)
+	}
+	if _, err := b.Collect(t.Context(), nil, false); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := b.opts.Records.Deleted(t.Context(), b.clock()); err != nil || len(n) != 0 {
+		t.Errorf("deleted manifests to which nothing refers are kept in mind: %v, %v", n, err)
+	}
+	for name, want := range map[string]int{"local/app": 3, "_attest/local/app": 1, "_attest/docker.io/app": 2} {
+		if all, err := b.opts.Records.LocalManifests(t.Context(), name); err != nil || len(all) != want {
+			t.Errorf("%s has %d manifests, %v; want %d", name, len(all), err, want)
+		}
+	}
+}
+
 // TestRetention runs the rules over the records: the first rule for a repository
 // counts, and what happens after the look keeps an image.
 func TestRetention(t *testing.T) {

@@ -44,13 +44,16 @@ func (e *MissingError) Error() string {
 
 // QuotaError says that a repository may not grow.
 type QuotaError struct {
-	Prefix     string // of the repositories that share the quota
-	Used, Most int64  // bytes
+	Prefix           string // of the repositories that share the quota
+	Used, More, Most int64  // bytes: there already, wanted, allowed
 }
 
 // Error tells what to do.
 func (e *QuotaError) Error() string {
-	return fmt.Sprintf("the quota of %s is used up: %d of %d bytes; delete images, or ask the operator for more (registry.quotas)", e.Prefix, e.Used, e.Most)
+	if e.More == 0 {
+		return fmt.Sprintf("the quota of %s is used up: %d of %d bytes; delete images, or ask the operator for more (registry.quotas)", e.Prefix, e.Used, e.Most)
+	}
+	return fmt.Sprintf("the quota of %s has no room for %d bytes more: %d of %d are used; delete images, or ask the operator for more (registry.quotas)", e.Prefix, e.More, e.Used, e.Most)
 }
 
 // LinkBlob notes that the repository has the blob. It returns once that is on
@@ -58,19 +61,8 @@ func (e *QuotaError) Error() string {
 // *QuotaError where the blob would be too much, however many come at once.
 func (db *DB) LinkBlob(ctx context.Context, name string, d godigest.Digest, size int64, at time.Time, quotas map[string]int64) error {
 	err := db.update(ctx, db.durable, func(tx *sql.Tx) error {
-		for prefix, most := range quotas {
-			if !strings.HasPrefix(name, prefix) {
-				continue
-			}
-			var used int64 // without this one, which may be there already
-			err := tx.QueryRowContext(ctx, "SELECT COALESCE(SUM(size), 0) FROM local_blobs WHERE name >= ? AND name < ? AND NOT (name = ? AND digest = ?)",
-				prefix, prefix+"\xff", name, d.String()).Scan(&used)
-			if err != nil {
-				return err
-			}
-			if used+size > most {
-				return &QuotaError{Prefix: prefix, Used: used, Most: most}
-			}
+		if err := withinQuotas(ctx, tx, quotas, name, d, size); err != nil {
+			return err
 		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO local_blobs (name, digest, size, touched) VALUES (?, ?, ?, ?)
 			ON CONFLICT (name, digest) DO UPDATE SET touched = excluded.touched`, name, d.String(), size, nanos(at))
@@ -80,6 +72,35 @@ func (db *DB) LinkBlob(ctx context.Context, name string, d godigest.Digest, size
 		return fmt.Errorf("link blob %s in %s: %w", d, name, err)
 	}
 	return nil
+}
+
+// withinQuotas returns a *QuotaError if content of that size is too much in the
+// repository, which may have it already.
+func withinQuotas(ctx context.Context, tx *sql.Tx, quotas map[string]int64, name string, d godigest.Digest, size int64) error {
+	for prefix, most := range quotas {
+		if !strings.HasPrefix(name, prefix) {
+			continue
+		}
+		used, err := localBytes(ctx, tx, prefix, name, d)
+		if err != nil {
+			return err
+		}
+		if used+size > most {
+			return &QuotaError{Prefix: prefix, Used: used, More: size, Most: most}
+		}
+	}
+	return nil
+}
+
+// localBytes returns the bytes of all that repositories with the prefix have,
+// without d in the repository name.
+func localBytes(ctx context.Context, q querier, prefix, name string, d godigest.Digest) (int64, error) {
+	var n int64
+	args := []any{prefix, prefix + "\xff", name, d.String()}
+	err := q.QueryRowContext(ctx, `SELECT COALESCE((SELECT SUM(size) FROM local_blobs WHERE name >= ? AND name < ? AND NOT (name = ? AND digest = ?)), 0)
+		+ COALESCE((SELECT SUM(size) FROM local_manifests WHERE name >= ? AND name < ? AND NOT (name = ? AND digest = ?)), 0)`,
+		append(args, args...)...).Scan(&n)
+	return n, err
 }
 
 // HasBlob reports whether the repository has the blob, and its size. A yes
@@ -152,6 +173,7 @@ type Push struct {
 	Blobs    []godigest.Digest // that the manifest names and the repository must have
 	Children []godigest.Digest // manifests of an index, which it must have too
 	Tags     []PushedTag
+	Quotas   map[string]int64 // as LinkBlob's
 }
 
 // PushedTag is a tag that names the pushed manifest from now on.
@@ -164,7 +186,8 @@ type PushedTag struct {
 
 // PutLocalManifest notes a pushed manifest, its members and its tag, or nothing.
 // It returns once that is on disk. The error is a *MissingError if the
-// repository lacks a member, ErrImmutable if the tag may not move.
+// repository lacks a member, a *QuotaError if it may not grow, ErrImmutable if
+// the tag may not move.
 func (db *DB) PutLocalManifest(ctx context.Context, p Push) error {
 	m := p.Manifest
 	annotations, err := json.Marshal(m.Annotations)
@@ -173,14 +196,24 @@ func (db *DB) PutLocalManifest(ctx context.Context, p Push) error {
 	}
 	err = db.update(ctx, db.durable, func(tx *sql.Tx) error {
 		for _, d := range p.Blobs {
-			if ok, err := exists(ctx, tx, "SELECT 1 FROM local_blobs WHERE name = ? AND digest = ?", m.Name, d.String()); err != nil || !ok {
-				return errors.Join(err, &MissingError{Digest: d})
+			if ok, err := exists(ctx, tx, "SELECT 1 FROM local_blobs WHERE name = ? AND digest = ?", m.Name, d.String()); err != nil {
+				return err
+			} else if !ok {
+				return &MissingError{Digest: d}
 			}
 		}
 		for _, d := range p.Children {
-			if ok, err := exists(ctx, tx, "SELECT 1 FROM local_manifests WHERE name = ? AND digest = ?", m.Name, d.String()); err != nil || !ok {
-				return errors.Join(err, &MissingError{Digest: d, Manifest: true})
+			if ok, err := exists(ctx, tx, "SELECT 1 FROM local_manifests WHERE name = ? AND digest = ?", m.Name, d.String()); err != nil {
+				return err
+			} else if !ok {
+				return &MissingError{Digest: d, Manifest: true}
 			}
+		}
+		if err := withinQuotas(ctx, tx, p.Quotas, m.Name, m.Digest, m.Size); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM local_deleted WHERE name = ? AND digest = ?", m.Name, m.Digest.String()); err != nil {
+			return err
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO images (name, digest, media_type, first_seen) VALUES (?, ?, ?, ?)
 			ON CONFLICT (name, digest) DO UPDATE SET media_type = excluded.media_type`, m.Name, m.Digest.String(), m.MediaType, nanos(m.Pushed)); err != nil {
@@ -277,11 +310,31 @@ func localManifests(ctx context.Context, q querier, where string, args ...any) (
 }
 
 // DeleteLocalManifest takes the manifest out of the repository with its tags and
-// members, whose blobs count as used at that time. A manifest that an index of
-// the repository names is ErrInUse, one that is not there ErrNotFound. Its tag
-// must not be immutable: the caller looks.
-func (db *DB) DeleteLocalManifest(ctx context.Context, name string, d godigest.Digest, at time.Time) error {
-	err := db.update(ctx, db.durable, func(tx *sql.Tx) error { return deleteManifest(ctx, tx, name, d, at) })
+// members, whose blobs count as used at that time, and notes that it went then,
+// see Deleted. A manifest that an index of
+// the repository names is ErrInUse, one that is not there ErrNotFound, one with a
+// tag that keeps says yes to ErrImmutable; keeps may be nil.
+func (db *DB) DeleteLocalManifest(ctx context.Context, name string, d godigest.Digest, at time.Time, keeps func(tag string) bool) error {
+	err := db.update(ctx, db.durable, func(tx *sql.Tx) error {
+		if keeps != nil {
+			kept := ""
+			err := query(ctx, tx, func(rows *sql.Rows) error {
+				var tag string
+				err := rows.Scan(&tag)
+				if keeps(tag) {
+					kept = tag
+				}
+				return err
+			}, "SELECT tag FROM tags WHERE name = ? AND digest = ?", name, d.String())
+			if err != nil {
+				return err
+			}
+			if kept != "" {
+				return fmt.Errorf("%s: %w", kept, ErrImmutable)
+			}
+		}
+		return deleteManifest(ctx, tx, name, d, at)
+	})
 	if err != nil {
 		return fmt.Errorf("delete manifest %s@%s: %w", name, d, err)
 	}
@@ -315,7 +368,9 @@ func deleteManifest(ctx context.Context, tx *sql.Tx, name string, d godigest.Dig
 			return err
 		}
 	}
-	return nil
+	_, err = tx.ExecContext(ctx, `INSERT INTO local_deleted (name, digest, at) VALUES (?, ?, ?)
+		ON CONFLICT (name, digest) DO UPDATE SET at = excluded.at`, name, d.String(), nanos(at))
+	return err
 }
 
 // DeleteTag removes a tag, whose manifest stays. The error is ErrNotFound
@@ -356,11 +411,10 @@ func (db *DB) LocalRepositories(ctx context.Context, last string, n int) ([]stri
 	return names, nil
 }
 
-// LocalBytes returns the bytes of all blobs of the repositories whose name
-// starts with prefix. A blob counts once in each repository.
+// LocalBytes returns the bytes of all blobs and manifests of the repositories
+// whose name starts with prefix. Each counts once in each repository.
 func (db *DB) LocalBytes(ctx context.Context, prefix string) (int64, error) {
-	var n int64
-	err := db.read.QueryRowContext(ctx, "SELECT COALESCE(SUM(size), 0) FROM local_blobs WHERE name >= ? AND name < ?", prefix, prefix+"\xff").Scan(&n)
+	n, err := localBytes(ctx, db.read, prefix, "", "")
 	if err != nil {
 		return 0, fmt.Errorf("bytes under %s: %w", prefix, err)
 	}

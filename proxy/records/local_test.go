@@ -89,15 +89,18 @@ func TestPutLocalManifest(t *testing.T) {
 			}
 		}
 	}
-	if err := db.DeleteLocalManifest(t.Context(), "local/app", digest("m1"), time.Now()); !errors.Is(err, ErrInUse) {
+	if err := db.DeleteLocalManifest(t.Context(), "local/app", digest("m1"), time.Now(), nil); !errors.Is(err, ErrInUse) {
 		t.Errorf("delete the child of an index: %v", err)
 	}
+	if err := db.DeleteLocalManifest(t.Context(), "local/app", digest("m1"), time.Now(), func(tag string) bool { return tag == "v1" }); !errors.Is(err, ErrImmutable) {
+		t.Errorf("delete what has an immutable tag: %v", err)
+	}
 	for _, m := range []string{"m6", "m1"} {
-		if err := db.DeleteLocalManifest(t.Context(), "local/app", digest(m), time.Now()); err != nil {
+		if err := db.DeleteLocalManifest(t.Context(), "local/app", digest(m), time.Now(), nil); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := db.DeleteLocalManifest(t.Context(), "local/app", digest("m1"), time.Now()); !errors.Is(err, ErrNotFound) {
+	if err := db.DeleteLocalManifest(t.Context(), "local/app", digest("m1"), time.Now(), nil); !errors.Is(err, ErrNotFound) {
 		t.Errorf("delete again: %v", err)
 	}
 	if _, _, ok, err := db.Tag(t.Context(), "local/app", "v1"); ok || err != nil {
@@ -215,7 +218,7 @@ func TestUnusedBlobs(t *testing.T) {
 	if n, err := db.LocalBytes(t.Context(), "local/app/"); n != 0 || err != nil {
 		t.Errorf("LocalBytes = %d, %v", n, err)
 	}
-	if n, err := db.LocalBytes(t.Context(), "local/app"); n != 4+9+5+4 || err != nil {
+	if n, err := db.LocalBytes(t.Context(), "local/app"); n != 4+9+5+4+7 || err != nil {
 		t.Errorf("LocalBytes = %d, %v", n, err)
 	}
 	if err := db.UnlinkBlob(t.Context(), "local/app", digest("used")); !errors.Is(err, ErrInUse) {

@@ -19,6 +19,10 @@ type Kept struct {
 	Tags     []string          // sorted
 	Pushed   time.Time
 	LastPull time.Time // zero = never
+
+	// Orphan is set for Expire, of what goes since it refers to a manifest that was
+	// deleted: that one.
+	Orphan godigest.Digest
 }
 
 // Kept returns the repository's manifests, those pushed last first.
@@ -77,15 +81,16 @@ func (db *DB) pairs(ctx context.Context, each func(string, godigest.Digest), tex
 
 // Expire takes the manifest out of its repository as DeleteLocalManifest does,
 // with an audit entry, if nothing happened to it since k was read: no push of it
-// or of a tag for it, no pull, no index or referrer that names it. It reports
-// whether it did.
+// or of a tag for it, no pull, no index or referrer that names it, no push of
+// what an orphan refers to. It reports whether it did.
 func (db *DB) Expire(ctx context.Context, k Kept, at time.Time) (bool, error) {
 	gone := false
 	err := db.update(ctx, db.durable, func(tx *sql.Tx) error {
 		same, err := exists(ctx, tx, `SELECT 1 FROM local_manifests m LEFT JOIN images i ON i.name = m.name AND i.digest = m.digest
 			WHERE m.name = ? AND m.digest = ? AND m.pushed = ? AND COALESCE(i.last_pull, 0) = ?
-			AND NOT EXISTS (SELECT 1 FROM local_manifests r WHERE r.name = m.name AND r.subject = m.digest)`,
-			k.Name, k.Digest.String(), nanos(k.Pushed), nanos(k.LastPull))
+			AND NOT EXISTS (SELECT 1 FROM local_manifests r WHERE r.name = m.name AND r.subject = m.digest)
+			AND NOT EXISTS (SELECT 1 FROM local_manifests s WHERE s.name = m.name AND s.digest = ?)`,
+			k.Name, k.Digest.String(), nanos(k.Pushed), nanos(k.LastPull), k.Orphan.String())
 		if err != nil || !same {
 			return err
 		}
@@ -102,4 +107,45 @@ func (db *DB) Expire(ctx context.Context, k Kept, at time.Time) (bool, error) {
 		return false, fmt.Errorf("expire %s@%s: %w", k.Name, k.Digest, err)
 	}
 	return gone, nil
+}
+
+// Deleted is a manifest that was taken out of a repository.
+type Deleted struct {
+	Name   string
+	Digest godigest.Digest
+}
+
+// Deleted returns the manifests that were taken out of their repository before
+// that time, are not there again, and were not forgotten; sorted.
+func (db *DB) Deleted(ctx context.Context, before time.Time) ([]Deleted, error) {
+	var list []Deleted
+	err := query(ctx, db.read, func(rows *sql.Rows) error {
+		var d Deleted
+		err := rows.Scan(&d.Name, &d.Digest)
+		list = append(list, d)
+		return err
+	}, "SELECT name, digest FROM local_deleted WHERE at < ? ORDER BY name, digest", nanos(before))
+	if err != nil {
+		return nil, fmt.Errorf("deleted manifests: %w", err)
+	}
+	return list, nil
+}
+
+// ForgetDeleted takes manifests off the list that Deleted returns for before.
+func (db *DB) ForgetDeleted(ctx context.Context, list []Deleted, before time.Time) error {
+	if len(list) == 0 {
+		return nil
+	}
+	err := db.update(ctx, db.quick, func(tx *sql.Tx) error {
+		for _, d := range list {
+			if _, err := tx.ExecContext(ctx, "DELETE FROM local_deleted WHERE name = ? AND digest = ? AND at < ?", d.Name, d.Digest.String(), nanos(before)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("forget deleted manifests: %w", err)
+	}
+	return nil
 }

@@ -303,20 +303,19 @@ func (h *Handler) delete(c call) error {
 		if h.immutable(c.rt.Name, c.rt.Tag) {
 			return denied(fmt.Sprintf("the tag %s is immutable (registry.immutableTags); an operator can remove its manifest by digest", c.rt.Tag))
 		}
-		if err := h.Local.Records().DeleteTag(ctx, c.rt.Name, c.rt.Tag); err != nil {
+		if err := h.Gate.DeleteTag(ctx, c.rt.Name, c.rt.Tag); err != nil {
 			return err
 		}
 	default:
-		img, _, err := h.Local.Records().Image(ctx, c.rt.Name, c.rt.Digest)
+		var keeps func(tag string) bool
+		if !h.operator(c) {
+			keeps = func(tag string) bool { return h.immutable(c.rt.Name, tag) }
+		}
+		err := h.Gate.Delete(ctx, c.rt.Name, c.rt.Digest, keeps)
+		if errors.Is(err, records.ErrImmutable) {
+			return denied("the manifest has an immutable tag (registry.immutableTags); an operator can remove it")
+		}
 		if err != nil {
-			return err
-		}
-		for _, t := range img.Tags {
-			if h.immutable(c.rt.Name, t) && !h.may(c, auth.Operate, c.rt) {
-				return denied(fmt.Sprintf("the manifest has the immutable tag %s (registry.immutableTags); an operator can remove it", t))
-			}
-		}
-		if err := h.Gate.Delete(ctx, c.rt.Name, c.rt.Digest); err != nil {
 			return err
 		}
 	}
