@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,8 +23,7 @@ func containerdPull(t *testing.T, m machine, reference string, want godigest.Dig
 	if os.Geteuid() != 0 {
 		t.Skip("containerd unpacks layers only as root")
 	}
-	root, socket, config := filepath.Join(m.dir, "root"), filepath.Join(m.dir, "c.sock"), filepath.Join(m.dir, "containerd.toml")
-	write(t, config, fmt.Appendf(nil, `version = 2
+	log, stop := m.runContainerd(t, daemon, fmt.Sprintf(`version = 2
 root = %q
 state = %q
 disabled_plugins = [
@@ -35,24 +33,10 @@ disabled_plugins = [
 ]
 [grpc]
   address = %q
-`, root, filepath.Join(m.dir, "state"), socket))
-
-	var log lockedBuffer
-	cmd := exec.CommandContext(t.Context(), daemon, "--config", config)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = patience
-	cmd.Env, cmd.Stdout, cmd.Stderr = environment(), &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("containerd ended with: %v\n%s", err, log.String())
-		}
-	}()
+`, m.root(), filepath.Join(m.dir, "state"), m.socket()))
+	defer stop()
 	run := func(args ...string) (string, error) {
-		return command(t, ctr, append([]string{"--address", socket}, args...)...)
+		return command(t, ctr, append([]string{"--address", m.socket()}, args...)...)
 	}
 	until(t, "containerd answers", func() error {
 		out, err := run("version")
@@ -76,17 +60,49 @@ disabled_plugins = [
 	if strings.TrimSpace(images) != reference {
 		t.Errorf("containerd has the images %q, want %s", images, reference)
 	}
-	blobs := filepath.Join(root, "io.containerd.content.v1.content", "blobs", "sha256")
-	raw, err := os.ReadFile(filepath.Join(blobs, want.Encoded()))
-	if err != nil {
-		t.Errorf("containerd did not get manifest %s: %v", want, err)
+	return out, m.holds(t, want)
+}
+
+func (m machine) socket() string { return filepath.Join(m.dir, "c.sock") }
+func (m machine) root() string   { return filepath.Join(m.dir, "root") }
+
+// runContainerd starts a containerd with this configuration, and returns what it
+// writes and how it is ended.
+func (m machine) runContainerd(t *testing.T, daemon, config string) (log *lockedBuffer, stop func()) {
+	t.Helper()
+	file := filepath.Join(m.dir, "containerd.toml")
+	write(t, file, []byte(config))
+	log = new(lockedBuffer)
+	cmd := exec.CommandContext(t.Context(), daemon, "--config", file)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = patience
+	cmd.Env, cmd.Stdout, cmd.Stderr = environment(), log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
 	}
-	for _, d := range digestText.FindAll(raw, -1) {
-		if _, err := os.Stat(filepath.Join(blobs, string(bytes.TrimPrefix(d, []byte("sha256:"))))); err != nil {
+	return log, func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("containerd ended with: %v\n%s", err, log.String())
+		}
+	}
+}
+
+// holds demands that containerd has the manifest and all that it names. The error
+// is of content that has not the digest that it is kept under.
+func (m machine) holds(t *testing.T, manifest godigest.Digest) error {
+	t.Helper()
+	blobs := filepath.Join(m.root(), "io.containerd.content.v1.content", "blobs", "sha256")
+	raw, err := os.ReadFile(filepath.Join(blobs, manifest.Encoded()))
+	if err != nil {
+		t.Errorf("containerd did not get manifest %s: %v", manifest, err)
+	}
+	for _, d := range digestText.FindAllString(string(raw), -1) {
+		if _, err := os.Stat(filepath.Join(blobs, strings.TrimPrefix(d, "sha256:"))); err != nil {
 			t.Errorf("containerd did not get a blob: %v", err)
 		}
 	}
-	return out, compareNames(blobs, "")
+	return compareNames(blobs, "")
 }
 
 // TestContainerdForms: what a hosts.toml must say so that a refusal is one, with

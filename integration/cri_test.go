@@ -8,9 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	godigest "github.com/opencontainers/go-digest"
@@ -80,8 +78,7 @@ func criPull(t *testing.T, m machine, reference string, want godigest.Digest) (s
 	case os.Geteuid() != 0:
 		t.Skip("containerd unpacks layers only as root")
 	}
-	root, socket, config := filepath.Join(m.dir, "root"), filepath.Join(m.dir, "c.sock"), filepath.Join(m.dir, "containerd.toml")
-	write(t, config, fmt.Appendf(nil, `version = 3
+	log, stop := m.runContainerd(t, daemon, fmt.Sprintf(`version = 3
 root = %[1]q
 state = %[2]q
 disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
@@ -99,23 +96,9 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
   [[plugins."io.containerd.transfer.v1.local".unpack_config]]
     platform = "linux/amd64"
     snapshotter = "native"
-`, root, filepath.Join(m.dir, "state"), socket, m.hosts()))
-
-	var log lockedBuffer
-	cmd := exec.CommandContext(t.Context(), daemon, "--config", config)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = patience
-	cmd.Env, cmd.Stdout, cmd.Stderr = environment(), &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("containerd ended with: %v\n%s", err, log.String())
-		}
-	}()
-	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+`, m.root(), filepath.Join(m.dir, "state"), m.socket(), m.hosts()))
+	defer stop()
+	conn, err := grpc.NewClient("unix://"+m.socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,17 +125,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 	if !bytes.Contains(held, []byte(reference)) {
 		t.Errorf("containerd has the images %q, want %s", held, reference)
 	}
-	blobs := filepath.Join(root, "io.containerd.content.v1.content", "blobs", "sha256")
-	raw, err := os.ReadFile(filepath.Join(blobs, want.Encoded()))
-	if err != nil {
-		t.Errorf("containerd did not get manifest %s: %v", want, err)
-	}
-	for _, d := range digestText.FindAllString(string(raw), -1) {
-		if _, err := os.Stat(filepath.Join(blobs, strings.TrimPrefix(d, "sha256:"))); err != nil {
-			t.Errorf("containerd did not get a blob: %v", err)
-		}
-	}
-	return "", compareNames(blobs, "")
+	return "", m.holds(t, want)
 }
 
 // criImages is the answer of ListImages, in which the names can be searched.

@@ -68,7 +68,24 @@ func pushers() []pusher {
 				return m.run(t, "", "buildah", m.storage("push", "--authfile", m.auth(), "--tls-verify=false", "--signature-policy", m.policy(), lastLine(id), "docker://"+reference)...)
 			},
 		},
+		{
+			"oras",
+			orasLogin,
+			func(t *testing.T, m machine, layout, reference string) (string, error) {
+				return m.run(t, "", "oras", "cp", "--from-oci-layout", layout+"@"+onlyOf(t, layout), "--to-plain-http", "--no-tty", reference)
+			},
+		},
 	}
+}
+
+func orasLogin(t *testing.T, m machine, registry, user, secret string) (string, error) {
+	return m.run(t, secret, "oras", "login", "--plain-http", "--username", user, "--password-stdin", registry)
+}
+
+// onlyOf is the digest of the one image of a layout.
+func onlyOf(t *testing.T, dir string) string {
+	t.Helper()
+	return must(must(layout.ImageIndexFromPath(dir))(t).IndexManifest())(t).Manifests[0].Digest.String()
 }
 
 func (m machine) auth() string { return filepath.Join(m.dir, "auth.json") }
@@ -84,11 +101,31 @@ func (m machine) storage(args ...string) []string {
 // standard input.
 func (m machine) run(t *testing.T, input, name string, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), tool(t, name), args...)
-	cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+m.dir, "HOME="+m.dir, "XDG_RUNTIME_DIR="+m.dir)
+	cmd := m.command(t, name, args...)
 	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
+}
+
+// inside runs a tool in the machine's folder and returns what it prints to its
+// standard output, after an error what it prints to both.
+func (m machine) inside(t *testing.T, name string, args ...string) (string, error) {
+	t.Helper()
+	cmd := m.command(t, name, args...)
+	cmd.Dir = m.dir
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String() + stderr.String(), err
+	}
+	return stdout.String(), nil
+}
+
+func (m machine) command(t *testing.T, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), tool(t, name), args...)
+	cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+m.dir, "HOME="+m.dir, "XDG_RUNTIME_DIR="+m.dir)
+	return cmd
 }
 
 func lastLine(out string) string {

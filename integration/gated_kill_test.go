@@ -76,6 +76,12 @@ func TestGatedKill(t *testing.T) {
 	}
 	points, limit := killed()
 	began, done := time.Now(), 0
+	first := &shelves[0].images[1]
+	if a, err := first.push(t.Context(), s, shelves[0].name); err != nil || a.status != http.StatusCreated {
+		t.Fatalf("push: %d %s (%v)", a.status, a.body, err)
+	}
+	shelves[0].state[1] = present
+	life := max(800*time.Millisecond, 10*time.Since(began)) // the longest of a server; where all is slow, long enough to do something
 	for ; done < points && time.Since(began) < limit; done++ {
 		ctx, cancel := context.WithCancel(t.Context())
 		var work sync.WaitGroup
@@ -88,7 +94,7 @@ func TestGatedKill(t *testing.T) {
 				_, _ = try(ctx, http.MethodPost, "http://"+s.ops+"/api/v1/gc", nil)
 			}
 		})
-		<-time.After(time.Duration(rand.N(800)) * time.Millisecond) //nolint:gosec // any moment will do
+		<-time.After(rand.N(life)) //nolint:gosec // any moment will do
 		s.kill(t)
 		cancel()
 		work.Wait()

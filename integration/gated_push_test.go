@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -18,6 +19,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	godigest "github.com/opencontainers/go-digest"
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/sluiceproxy/sluice/signing/signtest"
 )
 
 // The users of gated servers. Their passwords are their names backwards.
@@ -357,6 +360,10 @@ func TestPushLifecycle(t *testing.T) {
 			t.Errorf("the audit trail has no %s: %s", action, a.body)
 		}
 	}
+	if a := s.ask(t, http.MethodDelete, "/v2/local/team/app/manifests/"+first.String(), as("op")); a.status != http.StatusAccepted {
+		t.Errorf("DELETE of an immutable tag's manifest by an operator: %d %s", a.status, a.body)
+	}
+	s.pulls(t, "local/team/app", "v1", map[string]int{"node": 404})
 }
 
 // TestRetention: the server lets go what the rules do, and nothing before the
@@ -389,5 +396,74 @@ func TestRetention(t *testing.T) {
 	q := url.Values{"action": {"registry.retain"}}
 	if a := s.api(t, http.MethodGet, "/audit?"+q.Encode(), nil); !strings.Contains(string(a.body), "local/team/app@sha256:") {
 		t.Errorf("audit: %s", a.body)
+	}
+}
+
+// TestDeletedImage: what refers to an image that a client deleted goes after the
+// grace, with what Sluice says of it; nothing else does.
+func TestDeletedImage(t *testing.T) {
+	t.Parallel()
+	s := attesting(t, newUpstream(t), signtest.NewKey(t, "p256"), "registry: {gc: {every: 0s, grace: 1s}}\n")
+	const repository = "/v2/local/team/app/manifests/"
+	status := map[string]int{}     // at the end, by path
+	removed := map[string]bool{}   // blobs that must go, and whether they have
+	stays := map[string]struct{}{} // blobs that must not
+	push := func(img v1.Image) godigest.Digest {
+		d := must(img.Digest())(t)
+		return s.wantPush(t, "", "local/team/app", d.String(), img)
+	}
+	var deleted string
+	for _, text := range []string{"gone", "stays"} {
+		img := image(t, "amd64", layerText(t, text))
+		referrer := mutate.Subject(image(t, "amd64", layerText(t, "about "+text)), *must(partial.Descriptor(img))(t)).(v1.Image) //nolint:errcheck,forcetypeassert // Subject returns what it was given
+		d, about := push(img), push(referrer)
+		side := "/v2/_attest/local/team/app/manifests/" + strings.Replace(d.String(), ":", "-", 1) + ".att"
+		until(t, "the image is attested", func() error {
+			if a := s.get(t, side); a.status != http.StatusOK {
+				return fmt.Errorf("%d %s", a.status, a.body)
+			}
+			return nil
+		})
+		status[side], status[repository+about.String()] = http.StatusOK, http.StatusOK
+		for blob := range contentOf(t, referrer) {
+			stays[blob] = struct{}{}
+		}
+		if text == "gone" {
+			deleted = repository + d.String()
+			status[side], status[repository+about.String()] = http.StatusNotFound, http.StatusNotFound
+			for blob := range stays {
+				removed[blob] = false
+			}
+			clear(stays)
+		}
+	}
+	if a := s.ask(t, http.MethodDelete, deleted); a.status != http.StatusAccepted {
+		t.Fatalf("DELETE: %d %s", a.status, a.body)
+	}
+	until(t, "what refers to the deleted image is gone", func() error {
+		out, code := sluice(t, "gc", "--format", "json", "--server", "http://"+s.ops)
+		if code != 0 {
+			t.Fatalf("gc: exit %d\n%s", code, out)
+		}
+		left := ""
+		for blob, gone := range removed { // not asked for: that would keep it
+			if removed[blob] = gone || strings.Contains(out, blob); !removed[blob] {
+				left += blob + "\n"
+			}
+		}
+		for path, want := range status {
+			if a := s.get(t, path); a.status != want {
+				left += fmt.Sprintln(path, a.status)
+			}
+		}
+		if left != "" {
+			return errors.New(left)
+		}
+		return nil
+	})
+	for blob := range stays {
+		if a := s.get(t, "/v2/local/team/app/blobs/"+blob); a.status != http.StatusOK {
+			t.Errorf("blob of the other image's referrer: %d", a.status)
+		}
 	}
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	godigest "github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // TestThreatMountOutOfADeniedRepository: a mount gives nothing that the caller
@@ -74,6 +76,20 @@ func TestThreatManifestOfADeniedLayer(t *testing.T) {
 	if a := s.putManifest(t, "bob", "local/other/app", "1", again); a.status != http.StatusNotFound || !strings.Contains(string(a.body), "MANIFEST_BLOB_UNKNOWN") {
 		t.Errorf("a manifest of another repository's blobs: %d %s", a.status, a.body)
 	}
+	// Nor does another media type hide what it holds, in any part of an artifact.
+	for _, disguise := range []struct{ config, layer string }{
+		{ocispec.MediaTypeEmptyJSON, "application/vnd.dev.cosign.simplesigning.v1+json"},
+		{ocispec.MediaTypeImageConfig, "application/vnd.dev.sigstore.bundle.v0.3+json"},
+		{ocispec.MediaTypeEmptyJSON, "application/octet-stream"},
+		{"application/vnd.cncf.helm.config.v1+json", "application/vnd.cncf.helm.chart.content.v1.tar+gzip"},
+		{"application/vnd.cncf.helm.config.v1+json", ""}, // the layer is the config
+	} {
+		a := s.pushDisguised(t, bad, disguise.config, disguise.layer)
+		if a.status != http.StatusForbidden {
+			t.Errorf("%v: %d %s", disguise, a.status, a.body)
+		}
+	}
+	s.pulls(t, "local/team/app", "disguised", map[string]int{"alice": 404})
 	fine := layerText(t, "to be blocked")
 	s.wantPush(t, "alice", "local/team/fine", "1", image(t, "amd64", fine))
 	s.block(t, "layer", must(fine.DiffID())(t).String())
@@ -90,6 +106,23 @@ func TestThreatManifestOfADeniedLayer(t *testing.T) {
 	}
 	s.wantPush(t, "alice", "local/team/fine", "1", image(t, "amd64", layerText(t, "fixed")))
 	s.pulls(t, "local/team/fine", "1", map[string]int{"node": 200})
+}
+
+// pushDisguised pushes a layer that is there already as what it is not: as a blob
+// of the type layer, or with "" as the config.
+func (s *server) pushDisguised(t *testing.T, l v1.Layer, config, layer string) answer {
+	t.Helper()
+	disguised := ocispec.Descriptor{MediaType: layer, Digest: godigest.Digest(must(l.Digest())(t).String()), Size: must(l.Size())(t)}
+	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Layers: []ocispec.Descriptor{disguised}}
+	m.Config = ocispec.Descriptor{MediaType: config, Digest: godigest.FromString("{}"), Size: 2}
+	if layer == "" {
+		m.Config, m.Layers = disguised, []ocispec.Descriptor{}
+		m.Config.MediaType = config
+	}
+	if a := s.send(t, http.MethodPost, "/v2/local/team/app/blobs/uploads/?digest="+godigest.FromString("{}").String(), []byte("{}"), as("alice"), "Content-Type: application/octet-stream"); a.status != http.StatusCreated {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	return s.send(t, http.MethodPut, "/v2/local/team/app/manifests/disguised", must(json.Marshal(m))(t), as("alice"), "Content-Type: "+m.MediaType)
 }
 
 // TestThreatPushRacesABlock: however pushes and a block fall together, nothing

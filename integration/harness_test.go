@@ -358,13 +358,23 @@ func environment() []string {
 	return append(env, "DOCKER_CONFIG="+filepath.Dir(program))
 }
 
-// nextPort counts below the ports that the system gives to outgoing connections
-// (net.ipv4.ip_local_port_range), one of which could take an address between
-// freeAddress and its user.
-var nextPort = func() *atomic.Int32 {
-	var n atomic.Int32
-	n.Store(int32(12000 + os.Getpid()%16*1000))
-	return &n
+// ports are those from which freeAddress takes.
+type ports struct {
+	next  atomic.Int32
+	claim net.Listener // on the first of them
+}
+
+// ours are a thousand ports that no other process with these tests uses: a server
+// that is killed finds its own free when it starts again. They lie below those
+// that the system gives to outgoing connections (net.ipv4.ip_local_port_range),
+// one of which could take an address between freeAddress and its user.
+var ours = func() *ports {
+	p := new(ports)
+	for first := int32(12000); first < 32000 && p.claim == nil; first += 1000 {
+		p.next.Store(first)
+		p.claim, _ = new(net.ListenConfig).Listen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", first)) // else another process has them
+	}
+	return p
 }()
 
 // freeAddress returns an address of the loopback interface that nobody listens on.
@@ -372,7 +382,7 @@ func freeAddress(t *testing.T) string {
 	t.Helper()
 	var lc net.ListenConfig
 	for range 1000 {
-		l, err := lc.Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", nextPort.Add(1)))
+		l, err := lc.Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", ours.next.Add(1)))
 		if err != nil {
 			continue // somebody else's
 		}

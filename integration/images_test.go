@@ -168,16 +168,21 @@ func alpineImage(t *testing.T, pkgs []apk) v1.Image {
 // leakedImage holds a private key in its second layer, and its third deletes it.
 func leakedImage(t *testing.T) v1.Image {
 	t.Helper()
+	return image(t, "amd64",
+		layer(t, alpine(clean)),
+		layer(t, files{{"root/.ssh/id_ed25519", privateKey(t)}}),
+		layer(t, files{{"root/.ssh/.wh.id_ed25519", ""}}),
+	)
+}
+
+// privateKey is a new one, in PEM.
+func privateKey(t *testing.T) string {
+	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	block := &pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(key))(t)}
-	return image(t, "amd64",
-		layer(t, alpine(clean)),
-		layer(t, files{{"root/.ssh/id_ed25519", string(pem.EncodeToMemory(block))}}),
-		layer(t, files{{"root/.ssh/.wh.id_ed25519", ""}}),
-	)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(key))(t)}))
 }
 
 // index joins a linux/amd64 and a linux/arm64 image.

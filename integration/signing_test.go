@@ -113,15 +113,16 @@ func TestSigned(t *testing.T) {
 	}
 }
 
-// attesting starts a server that attests with the key.
-func attesting(t *testing.T, u *upstream, key *signtest.Key) *server {
+// attesting starts a server that attests with the key, with more lines of
+// configuration.
+func attesting(t *testing.T, u *upstream, key *signtest.Key, more ...string) *server {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "key.pem")
 	der := must(x509.MarshalPKCS8PrivateKey(key.Private))(t)
 	write(t, file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 	return start(t, options{
 		upstream: u.URL, advisories: smallFeed(t),
-		config: everyone + "attest: {key: " + file + "}\npolicy: {file: " + policyFile(t, anything) + "}\n",
+		config: everyone + "attest: {key: " + file + "}\npolicy: {file: " + policyFile(t, anything) + "}\n" + strings.Join(more, ""),
 	})
 }
 
@@ -192,15 +193,10 @@ func TestAttested(t *testing.T) {
 // foreign is a command line of others, with a home of its own.
 type foreign struct{ path, home string }
 
-// others finds one, or skips the test where it is not: they take minutes to
-// build.
+// others finds one, or ends the test.
 func others(t *testing.T, name string) foreign {
 	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Skipf("%s is not installed (docs/threats.md tells how)", name)
-	}
-	return foreign{path, t.TempDir()}
+	return foreign{tool(t, name), t.TempDir()}
 }
 
 // run runs the command with more variables. Only its exit status counts: what
@@ -348,4 +344,71 @@ func TestSignedPush(t *testing.T) {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
 	s.pulls(t, "local/quarantine/app", "1", map[string]int{"alice": http.StatusOK, "node": http.StatusOK})
+}
+
+// TestCosignReleasesFromQuarantine: an image that was pushed without the
+// signature that the policy demands is its pusher's only, until cosign signs it,
+// in either of its formats. Another's signature changes nothing. Nothing is
+// started anew.
+func TestCosignReleasesFromQuarantine(t *testing.T) {
+	t.Parallel()
+	cosign := others(t, "cosign")
+	for _, name := range []string{"cosign", "stranger"} {
+		if err := cosign.run(t, nil, "generate-key-pair", "--output-key-prefix", name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signer := must(os.ReadFile(filepath.Join(cosign.home, "cosign.pub")))(t)
+	s := gated(t, newUpstream(t), "policy: {file: "+signedPolicy(t, signer)+"}\n")
+	m := newMachine(t)
+	if out, err := pushers()[0].login(t, m, s.registry, "alice", passwordOf("alice")); err != nil {
+		t.Fatalf("login: %v\n%s", err, out)
+	}
+	for format, flag := range map[string]string{"bundle": "--new-bundle-format=true", "legacy": "--new-bundle-format=false"} {
+		for _, multi := range []bool{false, true} {
+			name := fmt.Sprintf("local/quarantine/%s-%v", format, multi)
+			img := image(t, "amd64", layerText(t, name))
+			d := s.wantPush(t, "alice", name, "1", img).String()
+			signed := d
+			if multi { // the signature of an index is that of what it lists
+				other := image(t, "arm64", layerText(t, name+" on arm64"))
+				s.wantPush(t, "alice", name, "2", other)
+				both := index(img, other)
+				if a := s.putManifest(t, "alice", name, "both", both); a.status != http.StatusCreated {
+					t.Fatalf("%s: push of the index: %d %s", name, a.status, a.body)
+				}
+				signed = must(both.Digest())(t).String()
+			}
+			layer := must(must(img.Layers())(t)[0].Digest())(t).String()
+			pulls := func(when string, status int) {
+				t.Helper()
+				for _, reference := range []string{"1", d} {
+					s.pulls(t, name, reference, map[string]int{"alice": http.StatusOK, "node": status})
+				}
+				a := s.get(t, "/v2/"+name+"/blobs/"+layer, as("node"))
+				if a.status != status {
+					t.Errorf("%s: %s: layer: %d, want %d", name, when, a.status, status)
+				}
+				if status != http.StatusForbidden {
+					return
+				}
+				if _, message := a.refused(t); !strings.Contains(message, "signed") || !strings.Contains(message, "(verdict ") {
+					t.Errorf("%s: %s: message %q", name, when, message)
+				}
+			}
+			sign := func(key string) {
+				t.Helper()
+				err := cosign.run(t, []string{"DOCKER_CONFIG=" + m.dir}, "sign", "--use-signing-config=false", "--tlog-upload=false", "--allow-insecure-registry",
+					flag, "--key", key, s.registry+"/"+name+"@"+signed)
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			pulls("unsigned", http.StatusForbidden)
+			sign("stranger.key")
+			pulls("signed by a stranger", http.StatusForbidden)
+			sign("cosign.key")
+			pulls("signed", http.StatusOK)
+		}
+	}
 }
