@@ -43,7 +43,7 @@ TARGET is one of
   oci-archive:FILE[:TAG|@DIGEST]  the same in a tar file
   docker-archive:FILE             what 'docker save' writes; may be compressed
   dir:DIR                         a root file system
-  sbom:FILE                       CycloneDX 1.4 to 1.6 (JSON or XML) or SPDX 2.3 (JSON):
+  sbom:FILE                       CycloneDX 1.4 to 1.7 (JSON or XML), SPDX 2.2, 2.3 (JSON):
                                   its packages only, files are not looked at
 
 Formats:
