@@ -25,11 +25,11 @@ import (
 // place is free.
 
 // frameSize is how much of a blob goes into one frame, at most.
-const frameSize = 256 << 10
+const frameSize = 128 << 10
 
 // ringFrames is how many frames there are in a ring.
 const (
-	ringFrames = 8
+	ringFrames = 4
 	ringSize   = ringFrames * frameSize
 )
 
