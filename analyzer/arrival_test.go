@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	godigest "github.com/opencontainers/go-digest"
-	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap"
 
 	"github.com/sluiceproxy/sluice/analyzer"
 )
@@ -82,7 +82,7 @@ func TestArrival(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			kept := shelf{}
-			a := analyzer.New(analyzer.Options{Scanner: &reading{}, Cache: kept, Parallel: 1, Log: zaptest.NewLogger(t)})
+			a := analyzer.New(analyzer.Options{Scanner: &reading{}, Cache: kept, Parallel: 1, Log: zap.NewNop()})
 			for range 4 { // each gives its place back
 				r := a.Arriving(t.Context())
 				if r == nil {
@@ -100,7 +100,7 @@ func TestArrival(t *testing.T) {
 }
 
 func TestArrivalPlaces(t *testing.T) {
-	a := analyzer.New(analyzer.Options{Scanner: &reading{}, Cache: shelf{}, Parallel: 1, Log: zaptest.NewLogger(t)})
+	a := analyzer.New(analyzer.Options{Scanner: &reading{}, Cache: shelf{}, Parallel: 1, Log: zap.NewNop()})
 	var all []*analyzer.Arrival
 	for {
 		r := a.Arriving(t.Context())
