@@ -200,6 +200,22 @@ func (w *world) count(prefix string) (n int64) {
 	return n
 }
 
+// layer is a tar archive of empty files with these names.
+func (w *world) layer(names []string) []byte {
+	w.t.Helper()
+	var buf bytes.Buffer
+	tw := tar.NewWriter(&buf)
+	for _, n := range names {
+		if err := tw.WriteHeader(&tar.Header{Name: n, Typeflag: tar.TypeReg, Mode: 0o644}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	if err := tw.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
 // image pushes an image to the upstream, one layer for each set of file names.
 func (w *world) image(ref string, layers ...[]string) ocispec.Manifest {
 	w.t.Helper()
@@ -208,18 +224,9 @@ func (w *world) image(ref string, layers ...[]string) ocispec.Manifest {
 	config := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}, Config: ocispec.ImageConfig{User: "1000"}}
 	config.RootFS.Type = "layers"
 	for _, names := range layers {
-		var buf bytes.Buffer
-		tw := tar.NewWriter(&buf)
-		for _, n := range names {
-			if err := tw.WriteHeader(&tar.Header{Name: n, Typeflag: tar.TypeReg, Mode: 0o644}); err != nil {
-				w.t.Fatal(err)
-			}
-		}
-		if err := tw.Close(); err != nil {
-			w.t.Fatal(err)
-		}
-		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, godigest.FromBytes(buf.Bytes()))
-		m.Layers = append(m.Layers, w.blob(repo, ocispec.MediaTypeImageLayer, buf.Bytes()))
+		layer := w.layer(names)
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, godigest.FromBytes(layer))
+		m.Layers = append(m.Layers, w.blob(repo, ocispec.MediaTypeImageLayer, layer))
 	}
 	m.Config = w.blob(repo, ocispec.MediaTypeImageConfig, w.json(config))
 	w.put(repo, tag, m.MediaType, w.json(m))

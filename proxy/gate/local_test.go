@@ -1,8 +1,6 @@
 package gate
 
 import (
-	"archive/tar"
-	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -50,17 +48,8 @@ func localRoute(name, tag string) route.Route {
 // push pushes an image whose layer has files of these names.
 func (w *world) push(name, tag string, names ...string) (Pushed, error) {
 	w.t.Helper()
-	var buf bytes.Buffer
-	tw := tar.NewWriter(&buf)
-	for _, n := range names {
-		if err := tw.WriteHeader(&tar.Header{Name: n, Typeflag: tar.TypeReg, Mode: 0o644}); err != nil {
-			w.t.Fatal(err)
-		}
-	}
-	if err := tw.Close(); err != nil {
-		w.t.Fatal(err)
-	}
-	config := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []godigest.Digest{godigest.FromBytes(buf.Bytes())}}}
+	layer := w.layer(names)
+	config := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []godigest.Digest{godigest.FromBytes(layer)}}}
 	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
 	add := func(mediaType string, b []byte) ocispec.Descriptor {
 		if err := w.opts.Local.PutBlob(w.t.Context(), "local/"+name, b); err != nil {
@@ -69,7 +58,7 @@ func (w *world) push(name, tag string, names ...string) (Pushed, error) {
 		return ocispec.Descriptor{MediaType: mediaType, Digest: godigest.FromBytes(b), Size: int64(len(b))}
 	}
 	m.Config = add(ocispec.MediaTypeImageConfig, w.json(config))
-	m.Layers = []ocispec.Descriptor{add(ocispec.MediaTypeImageLayer, buf.Bytes())}
+	m.Layers = []ocispec.Descriptor{add(ocispec.MediaTypeImageLayer, layer)}
 	return w.Push(w.t.Context(), localRoute(name, tag), PushRequest{
 		Bytes: w.json(m), MediaType: m.MediaType, Pusher: "user:alice", Tags: []records.PushedTag{{Name: tag}},
 	})
