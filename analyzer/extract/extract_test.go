@@ -297,24 +297,31 @@ func TestRPMCut(t *testing.T) {
 	}
 }
 
-// TestRPMSchema has a database that is no rpm database: its table is a view
-// that never ends.
-func TestRPMSchema(t *testing.T) {
+// sqliteFile is an SQLite database that fill has filled.
+func sqliteFile(t *testing.T, fill func(*sql.DB) error) []byte {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "rpmdb.sqlite")
 	db, err := sql.Open("sqlite", file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.ExecContext(t.Context(), "CREATE VIEW Packages AS WITH RECURSIVE n(hnum, blob) AS (SELECT 1, x'00' UNION ALL SELECT hnum+1, x'00' FROM n) SELECT * FROM n"); err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
+	if err := errors.Join(fill(db), db.Close()); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return b
+}
+
+// TestRPMSchema has a database that is no rpm database: its table is a view
+// that never ends.
+func TestRPMSchema(t *testing.T) {
+	b := sqliteFile(t, func(db *sql.DB) error {
+		_, err := db.ExecContext(t.Context(), "CREATE VIEW Packages AS WITH RECURSIVE n(hnum, blob) AS (SELECT 1, x'00' UNION ALL SELECT hnum+1, x'00' FROM n) SELECT * FROM n")
+		return err
+	})
 	res, _ := read(t, newExtractor(t, Options{}), "var/lib/rpm/rpmdb.sqlite", b)
 	if d := cmp.Diff([]Problem{{"var/lib/rpm/rpmdb.sqlite", "rpm database: packages is a view"}}, res.Problems); d != "" {
 		t.Errorf("problems (-want +got):\n%s", d)

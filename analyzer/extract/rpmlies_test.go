@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"database/sql"
 	"encoding/binary"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -95,26 +93,16 @@ func bdbOf(blob []byte, hashPages int, last, size uint32, loop bool) []byte {
 // sqliteOf is an SQLite database with n packages, changed by change.
 func sqliteOf(t *testing.T, n int, blob []byte, change func([]byte)) []byte {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "rpmdb.sqlite")
-	db, err := sql.Open("sqlite", file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.ExecContext(t.Context(), "CREATE TABLE Packages (hnum INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL)"); err != nil {
-		t.Fatal(err)
-	}
-	for range n {
-		if _, err := db.ExecContext(t.Context(), "INSERT INTO Packages (blob) VALUES (?)", blob); err != nil {
-			t.Fatal(err)
+	b := sqliteFile(t, func(db *sql.DB) error {
+		_, err := db.ExecContext(t.Context(), "CREATE TABLE Packages (hnum INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL)")
+		for range n {
+			if err != nil {
+				break
+			}
+			_, err = db.ExecContext(t.Context(), "INSERT INTO Packages (blob) VALUES (?)", blob)
 		}
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+		return err
+	})
 	change(b)
 	return b
 }
