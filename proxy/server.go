@@ -232,7 +232,7 @@ func (s *Server) newHTTPServer(h http.Handler) *http.Server {
 		ErrorLog: zap.NewStdLog(s.opts.Log.Named("http")),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			tune(c)
-			return ctx
+			return httpx.WithConn(ctx, c)
 		},
 	}
 }
@@ -243,7 +243,9 @@ func (s *Server) listen(ctx context.Context) error {
 	if s.regAddr, err = lc.Listen(ctx, "tcp", s.opts.Listen); err != nil {
 		return fmt.Errorf("registry listener: %w", err)
 	}
-	if s.opts.TLSCert != "" {
+	if s.opts.TLSCert == "" {
+		s.regAddr = httpx.Files(s.regAddr)
+	} else {
 		s.regAddr = tls.NewListener(s.regAddr, &tls.Config{
 			MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
 			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.tls.Load(), nil },

@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/tls"
 	"net"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +25,10 @@ func tune(c net.Conn) {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}
-	tc, ok := c.(*net.TCPConn)
+	tc, ok := c.(interface {
+		syscall.Conn
+		SetWriteBuffer(bytes int) error
+	})
 	if !ok {
 		return
 	}

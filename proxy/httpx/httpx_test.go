@@ -8,12 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -190,6 +193,131 @@ func TestFilesReachTheConnection(t *testing.T) {
 	h.ServeHTTP(inner, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
 	if !inner.file {
 		t.Error("the connection did not get the *os.File")
+	}
+}
+
+// serveFile serves the file name on the connections of wrap's listener.
+func serveFile(t *testing.T, name string, wrap func(net.Listener) net.Listener) *httptest.Server {
+	t.Helper()
+	srv := httptest.NewUnstartedServer(Middleware(zap.NewNop(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f, err := os.Open(name)
+		if err != nil {
+			panic(err)
+		}
+		defer func() { _ = f.Close() }()
+		if r.URL.Path == "/parts" { // as they come from an upstream
+			w.Header().Set("Content-Length", r.Header.Get("X-Length"))
+			w.WriteHeader(http.StatusOK)
+			for err == nil {
+				_, err = io.CopyN(w, f, 100<<10)
+			}
+			return
+		}
+		http.ServeContent(w, r, "", time.Time{}, f)
+	})))
+	srv.Listener = wrap(srv.Listener)
+	srv.Config.ConnContext = WithConn
+	srv.Start()
+	t.Cleanup(srv.Close)
+	return srv
+}
+
+// TestFilesArriveWhole: sent past net/http or not, whole or in part, and the
+// connection is kept.
+func TestFilesArriveWhole(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "blob")
+	content := make([]byte, 3<<20+17)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(content)
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for kind, wrap := range map[string]func(net.Listener) net.Listener{"past": Files, "net/http": func(l net.Listener) net.Listener { return l }} {
+		var count counting
+		srv := serveFile(t, name, func(l net.Listener) net.Listener {
+			count.Listener = l
+			return wrap(&count)
+		})
+		ask := func(method, path, ranges string) (int, []byte) {
+			req, err := http.NewRequestWithContext(t.Context(), method, srv.URL+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("X-Length", strconv.Itoa(len(content)))
+			if ranges != "" {
+				req.Header.Set("Range", "bytes="+ranges)
+			}
+			resp, err := srv.Client().Do(req)
+			if err != nil {
+				t.Fatalf("%s %s: %v", kind, path, err)
+			}
+			defer func() { _ = resp.Body.Close() }()
+			b, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Fatalf("%s %s after %d bytes: %v", kind, path, len(b), err)
+			}
+			if length := resp.Header.Get("Content-Length"); method != http.MethodHead && length != strconv.Itoa(len(b)) {
+				t.Errorf("%s %s: %d bytes, Content-Length %s", kind, path, len(b), length)
+			}
+			return resp.StatusCode, b
+		}
+		for range 2 {
+			for _, tt := range []struct {
+				method, path, ranges string
+				status               int
+				want                 []byte
+			}{
+				{http.MethodGet, "/", "", http.StatusOK, content},
+				{http.MethodHead, "/", "", http.StatusOK, nil},
+				{http.MethodGet, "/parts", "", http.StatusOK, content},
+				{http.MethodGet, "/", "1000000-", http.StatusPartialContent, content[1000000:]},
+				{http.MethodGet, "/", "5-9", http.StatusPartialContent, content[5:10]},
+				{http.MethodGet, "/", "0-65535,1000000-1200000", http.StatusPartialContent, nil},
+			} {
+				status, got := ask(tt.method, tt.path, tt.ranges)
+				if status != tt.status || !bytes.Equal(got, tt.want) && !strings.Contains(tt.ranges, ",") {
+					t.Errorf("%s: %s %s %s: status %d, %d bytes, want %d, %d", kind, tt.method, tt.path, tt.ranges, status, len(got), tt.status, len(tt.want))
+				}
+			}
+		}
+		if n := count.accepted.Load(); n != 1 {
+			t.Errorf("%s: %d connections, want one that is kept", kind, n)
+		}
+	}
+}
+
+// counting counts what it accepts.
+type counting struct {
+	net.Listener
+	accepted atomic.Int32
+}
+
+func (l *counting) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.accepted.Add(1)
+	}
+	return c, err
+}
+
+// TestFileThatEndsEarly: a file that is shorter than was said is no whole answer.
+func TestFileThatEndsEarly(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "blob")
+	if err := os.WriteFile(name, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	srv := serveFile(t, name, Files)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL+"/parts", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Length", strconv.Itoa(1<<20+1))
+	resp, err := srv.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if n, err := io.Copy(io.Discard, resp.Body); err == nil || n != 1<<20 {
+		t.Errorf("%d bytes, %v", n, err)
 	}
 }
 

@@ -3,10 +3,12 @@ package httpx
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"math"
 	"net"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"time"
 
@@ -44,7 +46,7 @@ func Middleware(log *zap.Logger, next http.Handler) http.Handler {
 		}
 		w.Header().Set("X-Request-Id", id)
 		l := &requestLog{log: log, id: id, client: ClientIP(r)}
-		rec := &recorder{ResponseWriter: w}
+		rec := &recorder{ResponseWriter: w, r: r}
 		rec.hurry()
 		defer rec.hurry() // what is buffered leaves after the handler
 		defer func() {
@@ -88,6 +90,28 @@ func plainID(id string) bool {
 	return true
 }
 
+type connKey struct{}
+
+// Files makes l's connections such that large files leave them without memory of
+// the program, when the server passes them on with [WithConn]. Below TLS it has
+// no effect.
+func Files(l net.Listener) net.Listener { return &files{l} }
+
+type files struct{ net.Listener }
+
+func (l *files) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return newFileConn(c), nil
+}
+
+// WithConn is for http.Server.ConnContext.
+func WithConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
 // ClientIP is the address of the connection's other end. Headers that claim
 // another one are not looked at.
 func ClientIP(r *http.Request) string {
@@ -107,10 +131,16 @@ const (
 	patience = 4 * time.Minute
 )
 
+// large is from what size on the rest of a file is sent past net/http. Less than
+// that is in the socket before a client has to be waited for.
+const large = 64 << 10
+
 // recorder counts what was written, and bounds how long one write may take.
 type recorder struct {
 	http.ResponseWriter
+	r        *http.Request
 	status   int
+	sized    bool // the header tells the body's size
 	bytes    int64
 	deadline time.Time // of the connection's writes
 }
@@ -129,6 +159,7 @@ func (w *recorder) hurry() {
 func (w *recorder) WriteHeader(status int) {
 	if w.status == 0 {
 		w.status = status
+		w.sized = w.Header().Get("Content-Length") != ""
 	}
 	w.hurry()
 	w.ResponseWriter.WriteHeader(status)
@@ -154,18 +185,45 @@ func (w *recorder) ReadFrom(r io.Reader) (int64, error) {
 	if !ok {
 		limit = &io.LimitedReader{R: r, N: math.MaxInt64}
 	}
-	var sent int64
-	for limit.N > 0 {
+	sent, err := w.past(limit)
+	for err == nil && limit.N > 0 {
 		w.hurry()
 		part := &io.LimitedReader{R: limit.R, N: min(limit.N, chunk)}
-		n, err := io.Copy(w.ResponseWriter, part)
+		var n int64
+		n, err = io.Copy(w.ResponseWriter, part)
 		sent, limit.N = sent+n, limit.N-n
 		w.bytes += n
-		if err != nil || part.N > 0 { // the source ended
-			return sent, err
+		if part.N > 0 { // the source ended
+			break
 		}
 	}
-	return sent, nil
+	return sent, err
+}
+
+// past sends what there is in limit, if it is a large file, past net/http. It may
+// send less, and nothing, without an error.
+func (w *recorder) past(limit *io.LimitedReader) (int64, error) {
+	if !w.sized || limit.N < large || w.r.Method == http.MethodHead {
+		return 0, nil
+	}
+	f, isFile := limit.R.(*os.File)
+	conn, isConn := w.r.Context().Value(connKey{}).(*fileConn)
+	counts, can := w.ResponseWriter.(io.ReaderFrom)
+	if !isFile || !isConn || !can {
+		return 0, nil
+	}
+	w.hurry()
+	if err := http.NewResponseController(w.ResponseWriter).Flush(); err != nil { // the header
+		return 0, err
+	}
+	n, err := conn.send(f, limit.N, chunk, w.hurry)
+	limit.N -= n
+	w.bytes += n
+	if n > 0 {
+		_, cerr := counts.ReadFrom(&gone{n: n})
+		err = errors.Join(err, cerr)
+	}
+	return n, err
 }
 
 // Unwrap is for http.ResponseController.
