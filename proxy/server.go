@@ -238,6 +238,7 @@ func (s *Server) newHTTPServer(h http.Handler) *http.Server {
 }
 
 func (s *Server) listen(ctx context.Context) error {
+	makeRoom()
 	var lc net.ListenConfig
 	var err error
 	if s.regAddr, err = lc.Listen(ctx, "tcp", s.opts.Listen); err != nil {
