@@ -20,7 +20,7 @@ import (
 const (
 	blockSize  = 256 << 10
 	bufferSize = inflate.Window + blockSize
-	blockCount = 10 // blocks that exist: the producer is that far ahead at most
+	blockCount = 4 // blocks that exist: the producer is that far ahead at most
 	// ratioFloor is where the compression ratio begins to count.
 	ratioFloor = 256 << 20
 	// zstdWindow is the largest window of a zstd frame that is accepted. The
