@@ -4,11 +4,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -117,17 +120,46 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
-// TestFamily finds this process below its parent, and a child's peak.
+// TestFamily finds this process below its parent.
 func TestFamily(t *testing.T) {
 	all, err := family(os.Getppid())
 	if err != nil || !slices.ContainsFunc(all, func(p process) bool { return p.pid == os.Getpid() }) {
 		t.Errorf("%+v, %v: this test is not in it", all, err)
 	}
-	if n, err := sizeOf(os.Getpid(), "VmHWM:"); err != nil || n < 1<<20 {
-		t.Errorf("peak %d, %v", n, err)
-	}
 	if _, err := family(-1); err == nil {
 		t.Error("a process that is not there has a family")
+	}
+}
+
+// TestWatch: a child counts, also one that has ended since.
+func TestWatch(t *testing.T) {
+	alone, err := resident(os.Getpid())
+	if err != nil || alone < 1<<20 {
+		t.Fatalf("%d bytes, %v", alone, err)
+	}
+	const large = 64 << 20
+	child := exec.CommandContext(t.Context(), "tail", "-c", strconv.Itoa(large)) // which it keeps until the end of its input
+	in, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop := (&server{cmd: &exec.Cmd{Process: &os.Process{Pid: os.Getpid()}}}).watch()
+	if _, err := in.Write(make([]byte, large)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond)
+	if err := errors.Join(in.Close(), child.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	peak, err := stop()
+	if least := alone/2 + large; err != nil || peak < least || peak > 2*least+large {
+		t.Errorf("%d bytes, %v, want at least %d", peak, err, least)
+	}
+	if _, err := (&server{cmd: &exec.Cmd{Process: &os.Process{Pid: -1}}}).watch()(); err == nil {
+		t.Error("a process that is not there was watched")
 	}
 }
 

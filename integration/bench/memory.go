@@ -23,11 +23,13 @@ func memory(ctx context.Context, l *lab) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
+	seen := s.watch()
 	c, err := l.crowd(ctx, s, u, img, l.pulls)
-	if err := errors.Join(err, s.analysedOnce(ctx), s.stop()); err != nil {
+	peak, perr := seen()
+	if err := errors.Join(err, perr, s.analysedOnce(ctx), s.stop()); err != nil {
 		return nil, err
 	}
-	mb := float64(c.peak) / 1e6
+	mb := float64(peak) / 1e6
 	return []row{{
 		what: fmt.Sprintf("%d cold pulls at once of %s: peak resident size", l.pulls, l.memory), sluice: figure(mb) + " MB",
 		value: mb, unit: " MB", goal: most(150),

@@ -51,7 +51,11 @@ type puller struct {
 
 func (p *puller) pull(ctx context.Context) error {
 	start := time.Now()
-	w, err := dial(ctx, p.Address)
+	buffer := toDrop
+	if p.verify {
+		buffer = toVerify
+	}
+	w, err := dial(ctx, p.Address, buffer)
 	if err != nil {
 		return err
 	}
@@ -68,7 +72,7 @@ func (p *puller) pull(ctx context.Context) error {
 	// The first connection is kept, the others are opened as they are needed.
 	wires := []*wire{w}
 	for len(wires) < min(p.Parallel, 1+len(m.Layers)) {
-		more, err := dial(ctx, p.Address)
+		more, err := dial(ctx, p.Address, buffer)
 		if err != nil {
 			return err
 		}

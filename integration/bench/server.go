@@ -201,40 +201,74 @@ func cpuOf(pid int) (time.Duration, error) {
 	return sum, nil
 }
 
-// peak is the largest resident size of the process and of each of its children
-// now, added up, in bytes (VmHWM). The children run the same file, whose pages
-// (RssFile) count once. It is still more than they had together at any time.
-func (s *server) peak() (int64, error) {
+// watch looks at how large the process and its children are together, until stop
+// is called, which returns the most that was seen, in bytes.
+func (s *server) watch() (stop func() (int64, error)) {
+	const every = 50 * time.Millisecond
+	end, done := make(chan struct{}), make(chan struct{})
+	var peak int64
+	var err error
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for err == nil {
+			var now int64
+			now, err = resident(s.cmd.Process.Pid)
+			peak = max(peak, now)
+			select {
+			case <-tick.C:
+			case <-end:
+				return
+			}
+		}
+	}()
+	return func() (int64, error) {
+		close(end)
+		<-done
+		return peak, err
+	}
+}
+
+// resident is how much memory a process and its descendants take together, in
+// bytes. They run the same file and share what they hand over: the pages of files
+// and shared memory (RssFile, RssShmem) are those of the first, which has them all.
+func resident(root int) (int64, error) {
 	var sum int64
-	family, err := family(s.cmd.Process.Pid)
-	for _, p := range family {
-		own := p.pid == s.cmd.Process.Pid
-		most, perr := sizeOf(p.pid, "VmHWM:")
-		var shared int64
-		if perr == nil && !own {
-			shared, perr = sizeOf(p.pid, "RssFile:")
+	members, err := family(root)
+	for _, p := range members {
+		size, perr := sizes(p.pid)
+		switch {
+		case p.pid == root:
+			sum, err = sum+size["VmRSS"], errors.Join(err, perr)
+		case perr == nil: // else it has ended
+			sum += size["RssAnon"]
 		}
-		if perr != nil && !own {
-			continue // it has ended
-		}
-		sum, err = sum+most-shared, errors.Join(err, perr)
 	}
 	return sum, err
 }
 
-// sizeOf is one of the sizes of a process in /proc/pid/status, in bytes.
-func sizeOf(pid int, key string) (int64, error) {
+// sizes are those of a process in /proc/pid/status that are in kB there, in bytes.
+func sizes(pid int) (map[string]int64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
+	all := map[string]int64{}
 	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, key); ok {
-			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(v), "kB")), 10, 64)
-			return kib << 10, err
+		key, value, _ := strings.Cut(line, ":")
+		if v, ok := strings.CutSuffix(strings.TrimSpace(value), " kB"); ok {
+			kib, err := strconv.ParseInt(v, 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("/proc/pid/status: %q: %w", line, err)
+			}
+			all[key] = kib << 10
 		}
 	}
-	return 0, fmt.Errorf("/proc/pid/status has no %s", key)
+	if all["VmRSS"] == 0 {
+		return nil, fmt.Errorf("process %d has no memory: it has ended", pid)
+	}
+	return all, nil
 }
 
 // process is what /proc/pid/stat tells.

@@ -26,11 +26,17 @@ type wire struct {
 	address string
 	conn    *net.TCPConn
 	in      *bufio.Reader
-	scratch []byte // never written: what recv wants to see
 }
 
-// dropped is how much a wire discards at once.
-const dropped = 256 << 10
+// scratch is what recv wants to see when it discards: nobody writes there.
+var scratch [256 << 10]byte
+
+// How much a wire reads at once: little when bodies are dropped, so that they are
+// not copied with the header before.
+const (
+	toDrop   = 4 << 10
+	toVerify = 64 << 10
+)
 
 // reply is the head of an answer; length bytes of body follow unless it answers HEAD.
 type reply struct {
@@ -39,7 +45,7 @@ type reply struct {
 	digest godigest.Digest // Docker-Content-Digest
 }
 
-func dial(ctx context.Context, address string) (*wire, error) {
+func dial(ctx context.Context, address string, buffer int) (*wire, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -49,7 +55,7 @@ func dial(ctx context.Context, address string) (*wire, error) {
 	if !ok {
 		return nil, fmt.Errorf("dial %s: %T is no TCP connection", address, c)
 	}
-	return &wire{address: address, conn: tcp, in: bufio.NewReaderSize(tcp, 64<<10), scratch: make([]byte, dropped)}, nil
+	return &wire{address: address, conn: tcp, in: bufio.NewReaderSize(tcp, buffer)}, nil
 }
 
 func (w *wire) close() { _ = w.conn.Close() }
@@ -156,7 +162,7 @@ func (w *wire) discard(r reply) error {
 		var n int
 		var rerr error
 		err := raw.Read(func(fd uintptr) bool {
-			n, _, rerr = unix.Recvfrom(int(fd), w.scratch[:min(left, dropped)], unix.MSG_TRUNC)
+			n, _, rerr = unix.Recvfrom(int(fd), scratch[:min(left, int64(len(scratch)))], unix.MSG_TRUNC)
 			return !errors.Is(rerr, syscall.EAGAIN)
 		})
 		switch {
