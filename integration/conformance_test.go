@@ -137,7 +137,7 @@ func (s *splitter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case read && !pushing:
 		s.program.ServeHTTP(w, r)
 		return
-	case !read && !blob:
+	case r.Method == http.MethodPut && !blob:
 		body, err := io.ReadAll(r.Body)
 		reference := path.Base(r.URL.Path)
 		if err != nil || strings.Contains(reference, ":") && reference != godigest.FromBytes(body).String() {
@@ -303,7 +303,7 @@ func install(t *testing.T, module string) string {
 	ctx, cancel := context.WithTimeout(t.Context(), 6*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "go", "install", module)
-	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=")
+	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=-trimpath")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		if onCI() {
 			t.Fatalf("go install %s: %v\n%s", module, err, out)

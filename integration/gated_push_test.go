@@ -281,6 +281,24 @@ func TestPushLifecycle(t *testing.T) {
 		t.Errorf("DELETE: %d %s", a.status, a.body)
 	}
 	s.pulls(t, "local/team/app", "main", map[string]int{"alice": 404, "node": 404})
+	last := s.wantPush(t, "alice", "local/team/once", "1", two)
+	for _, ask := range []struct {
+		method, path string
+		status       int
+		body         string
+	}{
+		{http.MethodDelete, "/v2/local/team/once/blobs/" + must(two.ConfigName())(t).String(), 405, "delete that one first"},
+		{http.MethodDelete, "/v2/local/team/once/manifests/" + last.String(), 202, ""},
+		{http.MethodGet, "/v2/local/team/once/tags/list", 200, `"tags":[]`},
+		{http.MethodGet, "/v2/local/team/never/tags/list", 404, "NAME_UNKNOWN"},
+		{http.MethodGet, "/v2/local/team/once/manifests/.no-tag", 404, "MANIFEST_UNKNOWN"},
+		{http.MethodHead, "/v2/local/team/once/manifests/.no-tag", 404, ""},
+		{http.MethodPut, "/v2/local/team/once/manifests/.no-tag", 400, "NAME_INVALID"},
+	} {
+		if a := s.ask(t, ask.method, ask.path, as("alice")); a.status != ask.status || !strings.Contains(string(a.body), ask.body) {
+			t.Errorf("%s %s: %d %s, want %d", ask.method, ask.path, a.status, a.body, ask.status)
+		}
+	}
 
 	s.wantPush(t, "op", "local/private/app", "1", one)
 	for who, want := range map[string]string{"node": `["local/team/app"]`, "op": `["local/private/app","local/team/app"]`} {

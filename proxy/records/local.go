@@ -401,6 +401,16 @@ func (db *DB) Tags(ctx context.Context, name, last string, n int) (tags []string
 	return tags, false, nil
 }
 
+// LocalKnown reports whether the repository has a manifest or a blob. It keeps its
+// blobs for a while after its last manifest went.
+func (db *DB) LocalKnown(ctx context.Context, name string) (bool, error) {
+	known, err := exists(ctx, db.read, "SELECT 1 FROM local_manifests WHERE name = ? UNION ALL SELECT 1 FROM local_blobs WHERE name = ?", name, name)
+	if err != nil {
+		return false, fmt.Errorf("repository %s: %w", name, err)
+	}
+	return known, nil
+}
+
 // LocalRepositories returns up to n repositories after last that have a
 // manifest, in lexical order.
 func (db *DB) LocalRepositories(ctx context.Context, last string, n int) ([]string, error) {

@@ -224,6 +224,11 @@ func TestUnusedBlobs(t *testing.T) {
 	if err := db.UnlinkBlob(t.Context(), "local/app", digest("used")); !errors.Is(err, ErrInUse) {
 		t.Errorf("unlink a used blob: %v", err)
 	}
+	for name, want := range map[string]bool{"local/app": true, "local/nothing": false} {
+		if known, err := db.LocalKnown(t.Context(), name); known != want || err != nil {
+			t.Errorf("LocalKnown(%s) = %v, %v", name, known, err)
+		}
+	}
 	if names, err := db.RepositoriesWith(t.Context(), digest("used")); len(names) != 2 || err != nil {
 		t.Errorf("repositories %v, %v", names, err)
 	}

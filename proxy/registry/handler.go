@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -69,6 +70,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // written.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	rt, err := h.Table.Parse(r.URL)
+	if errors.Is(err, route.ErrTagInvalid) && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		// To ask for what cannot be there is no mistake (the conformance suite of 1.1).
+		return &httpx.OCIError{Status: http.StatusNotFound, Code: "MANIFEST_UNKNOWN", Message: err.Error()}
+	}
 	if err != nil {
 		return err
 	}

@@ -61,8 +61,8 @@ func (h *Handler) localTags(c call, n int, last string) (tags []string, more boo
 	if err != nil || len(tags) > 0 || last != "" {
 		return tags, more, err
 	}
-	list, err := h.Local.Records().LocalManifests(c.r.Context(), c.rt.Name)
-	if err == nil && len(list) == 0 {
+	known, err := h.Local.Records().LocalKnown(c.r.Context(), c.rt.Name)
+	if err == nil && !known {
 		err = fmt.Errorf("%w: nothing was pushed to %s", route.ErrNameUnknown, c.rt.Name)
 	}
 	return nil, false, err

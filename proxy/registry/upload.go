@@ -296,7 +296,11 @@ func (h *Handler) delete(c call) error {
 	ctx := c.r.Context()
 	switch {
 	case c.rt.Kind == route.Blob:
-		if err := h.Local.Records().UnlinkBlob(ctx, c.rt.Name, c.rt.Digest); err != nil {
+		err := h.Local.Records().UnlinkBlob(ctx, c.rt.Name, c.rt.Digest)
+		if errors.Is(err, records.ErrInUse) { // the specification knows 404, 400 and 405 ("Deleting Blobs")
+			return httpx.Unsupported("a manifest of the repository names the blob; delete that one first")
+		}
+		if err != nil {
 			return err
 		}
 	case c.rt.Tag != "":
