@@ -9,8 +9,12 @@ import (
 	"time"
 )
 
-// herdRate is the upstream's limit in bytes per second.
-const herdRate = 20e6
+const (
+	herdRate = 20e6 // the upstream's limit in bytes per second
+	// herdTurns is how much oftener than others the crowd's rounds are repeated:
+	// they are short, and differ by more.
+	herdTurns = 3
+)
 
 // crowd is one cold pull of an image by many clients at once.
 type crowd struct {
@@ -41,7 +45,7 @@ func herd(ctx context.Context, l *lab) ([]row, error) {
 		return c, errors.Join(err, s.analysedOnce(ctx), s.stop())
 	}
 	clients := []int{l.clients, 1}
-	out, err := turns(l.rounds, len(clients), func(side int) (crowd, error) { return throughSluice(clients[side]) })
+	out, err := turns(herdTurns*l.rounds, len(clients), func(side int) (crowd, error) { return throughSluice(clients[side]) })
 	if err != nil {
 		return nil, err
 	}
