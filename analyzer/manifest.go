@@ -36,6 +36,37 @@ type Manifest struct {
 // maxDescriptors bounds the layers or children of one manifest.
 const maxDescriptors = 4096
 
+// Descriptors is a list of descriptors in JSON, of at most 4096. A longer one is
+// an error before it is read to its end: of small bytes such as null or {} it
+// would become many large values.
+type Descriptors []ocispec.Descriptor
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *Descriptors) UnmarshalJSON(b []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	tok, err := dec.Token()
+	if err != nil || tok == nil { // null is no list
+		*l = nil
+		return err
+	}
+	if tok != json.Delim('[') {
+		return fmt.Errorf("not a list of descriptors: %v", tok)
+	}
+	list := Descriptors{}
+	for dec.More() {
+		if len(list) == maxDescriptors {
+			return fmt.Errorf("more than %d descriptors", maxDescriptors)
+		}
+		var d ocispec.Descriptor
+		if err := dec.Decode(&d); err != nil {
+			return err
+		}
+		list = append(list, d)
+	}
+	*l = list
+	return nil
+}
+
 // ParseManifest reads a manifest's bytes. mediaType is what came with them, or
 // "" where nothing did; it must not contradict the bytes. A manifest that two
 // readers could understand in two ways is an error: both layers and manifests,
@@ -44,20 +75,20 @@ const maxDescriptors = 4096
 // and Docker schema 2 are errors too.
 func ParseManifest(mediaType string, b []byte) (Manifest, error) {
 	var doc struct {
-		SchemaVersion int                   `json:"schemaVersion"`
-		MediaType     string                `json:"mediaType"`
-		ArtifactType  string                `json:"artifactType"`
-		Config        *ocispec.Descriptor   `json:"config"`
-		Layers        []ocispec.Descriptor  `json:"layers"`
-		Manifests     *[]ocispec.Descriptor `json:"manifests"`
-		Subject       *ocispec.Descriptor   `json:"subject"`
-		Annotations   map[string]string     `json:"annotations"`
-		FSLayers      json.RawMessage       `json:"fsLayers"`
-	}
-	if err := uniqueKeys(b); err != nil {
-		return Manifest{}, fmt.Errorf("manifest: %w", err)
+		SchemaVersion int                 `json:"schemaVersion"`
+		MediaType     string              `json:"mediaType"`
+		ArtifactType  string              `json:"artifactType"`
+		Config        *ocispec.Descriptor `json:"config"`
+		Layers        Descriptors         `json:"layers"`
+		Manifests     *Descriptors        `json:"manifests"`
+		Subject       *ocispec.Descriptor `json:"subject"`
+		Annotations   map[string]string   `json:"annotations"`
+		FSLayers      json.RawMessage     `json:"fsLayers"`
 	}
 	if err := json.Unmarshal(b, &doc); err != nil {
+		return Manifest{}, fmt.Errorf("manifest: %w", err)
+	}
+	if err := uniqueKeys(b); err != nil { // once it is known not to be endlessly deep, which costs a map for each level
 		return Manifest{}, fmt.Errorf("manifest: %w", err)
 	}
 	if doc.SchemaVersion != 2 || doc.FSLayers != nil {
@@ -175,7 +206,7 @@ func uniqueKeys(b []byte) error {
 		}
 		top := len(stack) - 1
 		if s, ok := tok.(string); ok && top >= 0 && stack[top].key {
-			k := strings.ToLower(s)
+			k := strings.ToLower(strings.ToUpper(s)) // as encoding/json folds it: ſ is an s
 			if stack[top].keys[k] {
 				return fmt.Errorf("key %q stands twice at byte %d", s, dec.InputOffset())
 			}

@@ -1,6 +1,7 @@
 package analyzer
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 
@@ -33,6 +34,8 @@ func TestParseManifest(t *testing.T) {
 		{name: "no config", body: `{"schemaVersion":2,"layers":[]}`, err: "without config"},
 		{name: "key twice", body: `{"schemaVersion":2,` + imageConfig + `,"layers":[],"layers":[` + descriptor + `]}`, err: "stands twice"},
 		{name: "key in two cases", body: `{"schemaVersion":2,` + imageConfig + `,"layers":[],"Layers":[]}`, err: "stands twice"},
+		{name: "key with a long s", body: `{"schemaVersion":2,` + imageConfig + `,"layers":[],"layerſ":[]}`, err: "stands twice"},
+		{name: "key with a Kelvin sign", body: `{"schemaVersion":2,` + imageConfig + `,"layers":[],"k":1,"K":2}`, err: "stands twice"},
 		{name: "key twice inside", body: `{"schemaVersion":2,"manifests":[{"digest":"` + someDigest + `","digest":"` + someDigest + `"}]}`, err: "stands twice"},
 		{name: "sha512", body: `{"schemaVersion":2,"manifests":[{"digest":"sha512:` + strings.Repeat("a", 128) + `"}]}`, err: "sha512"},
 		{name: "short digest", body: `{"schemaVersion":2,"manifests":[{"digest":"sha256:aa"}]}`, err: "sha256:aa"},
@@ -59,6 +62,32 @@ func TestParseManifest(t *testing.T) {
 				t.Errorf("descriptor %+v, want digest %s", m.Descriptor, want)
 			}
 		})
+	}
+}
+
+// TestCostlyManifests: a manifest of the largest size does not cost many times
+// its bytes.
+func TestCostlyManifests(t *testing.T) {
+	const size = 4 << 20
+	fill := func(s string) string { return strings.Repeat(s, size/len(s)) }
+	for _, tt := range []struct{ name, body, err string }{
+		{"deep lists", fill(`[`), "depth"},
+		{"deep objects", fill(`{"a":`), "depth"},
+		{"layers of nothing", `{"layers":[` + fill("null,") + `null]}`, "more than 4096"},
+		{"layers of another type", `{"layers":[` + fill("0,") + `0]}`, "number"},
+		{"empty layers", `{"layers":[` + fill("{},") + `{}]}`, "more than 4096"},
+		{"empty manifests", `{"manifests":[` + fill("{},") + `{}]}`, "more than 4096"},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := ParseManifest("", []byte(tt.body))
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: %v, want an error with %q", tt.name, err, tt.err)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > 8*size {
+			t.Errorf("%s: took %d MiB", tt.name, n>>20)
+		}
 	}
 }
 

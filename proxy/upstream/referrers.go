@@ -14,11 +14,13 @@ import (
 
 	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sluiceproxy/sluice/analyzer"
 )
 
 const (
 	maxPages     = 16   // of a list of referrers
-	maxReferrers = 4096 // of one digest
+	maxReferrers = 4096 // of one digest, and in one list (analyzer.Descriptors)
 
 	absentFor = time.Hour // how long the API is not asked for again where there is none
 	maxAbsent = 4096      // repositories; past it all are asked again
@@ -151,9 +153,6 @@ func (u *Upstream) referrersTag(ctx context.Context, repo, op string, d godigest
 	if list, err = parseReferrers(m.MediaType, m.Bytes); err != nil {
 		return nil, true, &ContentError{Upstream: u.name, Op: op, Reason: err.Error()}
 	}
-	if len(list) > maxReferrers {
-		return nil, true, &ContentError{Upstream: u.name, Op: op, Reason: fmt.Sprintf("more than %d referrers", maxReferrers)}
-	}
 	return ofType(list, artifactType), true, nil
 }
 
@@ -196,7 +195,7 @@ func parseReferrers(mediaType string, b []byte) ([]ocispec.Descriptor, error) {
 	var index struct {
 		SchemaVersion int                   `json:"schemaVersion"`
 		MediaType     string                `json:"mediaType"`
-		Manifests     *[]ocispec.Descriptor `json:"manifests"`
+		Manifests     *analyzer.Descriptors `json:"manifests"`
 	}
 	if err := json.Unmarshal(b, &index); err != nil {
 		return nil, fmt.Errorf("not a list of referrers: %w", err)

@@ -87,7 +87,7 @@ func TestReferrers(t *testing.T) {
 				list[i] = referrer("sig", fmt.Sprint(i))
 			}
 			index(indexOf(list...))(w, r)
-		}}, content: "more than 4096 referrers"},
+		}}, content: "more than 4096 descriptors"},
 		{name: "too large", answers: pages{api + first: index(strings.Repeat(" ", MaxManifest+1))}, content: "larger than"},
 
 		{name: "no API, tag", answers: pages{tag: index(indexOf(a, b))}, want: []string{"a", "b"}},
