@@ -16,7 +16,8 @@ const (
 
 // breaker stops calls to an upstream that fails again and again, so that its
 // clients hear so at once and it can recover. Failures are connections that
-// fail or time out, and 5xx; any other answer, 429 too, proves that it lives.
+// fail or time out, and 5xx; any other answer, 429 too, proves that it lives, and
+// so does a redirect to another host, whatever comes from there.
 // When a pause is over one call is let through: its success closes the circuit,
 // its failure doubles the pause.
 type breaker struct {

@@ -150,15 +150,15 @@ func (u *Upstream) Blob(ctx context.Context, repo string, d godigest.Digest, off
 		return nil, -1, err
 	}
 	if resp.StatusCode == http.StatusPartialContent {
-		start, ok := rangeStart(resp.Header.Get("Content-Range"))
+		start, whole, ok := contentRange(resp.Header.Get("Content-Range"))
 		if !ok || start != offset {
 			_ = resp.Body.Close()
 			return nil, -1, &ContentError{Upstream: u.name, Op: op, Reason: fmt.Sprintf("answered the range from %d with %q", offset, resp.Header.Get("Content-Range"))}
 		}
-		if resp.ContentLength < 0 {
-			return resp.Body, -1, nil
+		if whole < 0 && resp.ContentLength >= 0 {
+			whole = offset + resp.ContentLength
 		}
-		return resp.Body, offset + resp.ContentLength, nil
+		return resp.Body, whole, nil
 	}
 	if offset > 0 { // the registry ignored the range: skip what is there already
 		if _, err := io.CopyN(io.Discard, resp.Body, offset); err != nil {
@@ -209,12 +209,20 @@ func mediaType(resp *http.Response) string {
 	return mt
 }
 
-// rangeStart reads the first position of a Content-Range (RFC 9110, 14.4).
-func rangeStart(h string) (int64, bool) {
-	first, _, ok := strings.Cut(strings.TrimPrefix(h, "bytes "), "-")
+// contentRange reads the first position and the whole length, -1 if it is not
+// told, of a Content-Range (RFC 9110, 14.4). The part may be shorter than asked.
+func contentRange(h string) (first, whole int64, ok bool) {
+	from, rest, ok := strings.Cut(strings.TrimPrefix(h, "bytes "), "-")
 	if !ok {
-		return 0, false
+		return 0, 0, false
 	}
-	n, err := strconv.ParseInt(first, 10, 64)
-	return n, err == nil
+	first, err := strconv.ParseInt(from, 10, 64)
+	if err != nil {
+		return 0, 0, false
+	}
+	_, length, _ := strings.Cut(rest, "/")
+	if whole, err = strconv.ParseInt(length, 10, 64); err != nil || whole < 0 {
+		whole = -1
+	}
+	return first, whole, true
 }

@@ -90,14 +90,18 @@ func (u *Upstream) attempt(ctx context.Context, rq request, read func(*http.Resp
 	if err != nil { // authorize has told the breaker, once for all who waited
 		return u.wrap(ctx, rq.op, err)
 	}
-	err = u.send(ctx, c, rq, read)
-	u.breaker.record(err)
+	hctx, heard := hear(ctx)
+	err = u.send(hctx, c, rq, heard, read)
+	if heard.sentOn.Load() { // what failed then is another host's fault: the upstream lives
+		u.breaker.record(nil)
+	} else {
+		u.breaker.record(err)
+	}
 	return err
 }
 
-func (u *Upstream) send(ctx context.Context, c *http.Client, rq request, read func(*http.Response) error) error {
+func (u *Upstream) send(ctx context.Context, c *http.Client, rq request, heard *heard, read func(*http.Response) error) error {
 	rctx, cancel := context.WithCancel(ctx)
-	rctx, heard := hear(rctx)
 	req, err := http.NewRequestWithContext(rctx, rq.method, u.base.Scheme+"://"+u.base.Host+"/v2/"+rq.repo+rq.path, nil)
 	if err != nil {
 		cancel()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -229,6 +230,50 @@ func TestBreaker(t *testing.T) {
 			t.Error("the first pause is not the shortest again")
 		}
 	})
+}
+
+// TestBreakerLeavesRedirectsOut: a blob's other host that fails or does not exist
+// is no reason to stop asking the upstream, which answered.
+func TestBreakerLeavesRedirectsOut(t *testing.T) {
+	f := newFake(t)
+	broken := httptest.NewServer(answer(http.StatusInternalServerError))
+	t.Cleanup(broken.Close)
+	gone := httptest.NewServer(answer(http.StatusOK))
+	gone.Close()
+	u := f.client(t, Config{}, anonymous)
+	blobs := func(to string) {
+		f.set(func() {
+			f.answer = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, http.StatusTemporaryRedirect) }
+		})
+		for range 2 * breakAfter {
+			if _, _, err := u.Blob(t.Context(), "app", godigest.FromString("x"), 0, -1); err == nil {
+				t.Fatalf("%s: no error", to)
+			}
+		}
+		f.set(func() { f.answer = answer(http.StatusOK) })
+		if _, err := u.Manifest(t.Context(), "app", "1"); err != nil {
+			t.Errorf("after redirects to %s: %v", to, err)
+		}
+	}
+	blobs(broken.URL)
+	blobs(gone.URL)
+	f.set(func() {
+		f.answer = func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/here" { // a redirect to the upstream itself is no other host's
+				http.Redirect(w, r, "/here", http.StatusTemporaryRedirect)
+				return
+			}
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	})
+	var open *openError
+	var err error
+	for range breakAfter + 1 {
+		_, _, err = u.Blob(t.Context(), "app", godigest.FromString("x"), 0, -1)
+	}
+	if !errors.As(err, &open) {
+		t.Errorf("after redirects to itself that fail: %v", err)
+	}
 }
 
 // TestBreakerTrial: one call goes through after a pause, and if its caller

@@ -58,11 +58,13 @@ func (s *steer) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
+	h, heard := r.Context().Value(heardKey{}).(*heard)
+	if heard && r.Response != nil && r.URL.Host != s.host {
+		h.sentOn.Store(true)
+	}
 	resp, err := s.inner.RoundTrip(r)
-	if err == nil && resp.StatusCode >= http.StatusBadRequest {
-		if h, ok := r.Context().Value(heardKey{}).(*heard); ok {
-			h.retryAfter.Store(int64(retryAfter(resp.Header.Get("Retry-After"))))
-		}
+	if heard && err == nil && resp.StatusCode >= http.StatusBadRequest {
+		h.retryAfter.Store(int64(retryAfter(resp.Header.Get("Retry-After"))))
 	}
 	return resp, err
 }
@@ -81,6 +83,8 @@ func (s *steer) refuse(r *http.Request) error {
 		return fmt.Errorf("%s is configured for %s only", s.host, s.scheme)
 	case downgrade:
 		return &ContentError{Reason: fmt.Sprintf("leads to %s without TLS", r.URL.Host)}
+	case hops > 0 && r.Body != nil && r.Header.Get("Content-Type") == "application/x-www-form-urlencoded" && r.URL.Host != r.Response.Request.URL.Host:
+		return &ContentError{Reason: fmt.Sprintf("redirects the token request, whose body holds credentials, to %s", r.URL.Host)}
 	}
 	if kind := literal(r.URL.Hostname()); kind != "" && (!s.allowPrivate || kind == cloudMetadata) {
 		return private(r.URL.Hostname(), kind, s.allowPrivate)
@@ -92,6 +96,7 @@ func (s *steer) refuse(r *http.Request) error {
 // makes an error of them. It travels in the context of the requests.
 type heard struct {
 	retryAfter atomic.Int64 // of the last refusal, a time.Duration
+	sentOn     atomic.Bool  // the upstream answered with a redirect to another host
 }
 
 type heardKey struct{}

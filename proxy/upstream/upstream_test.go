@@ -318,6 +318,28 @@ func TestRangeIgnored(t *testing.T) {
 	}
 }
 
+// TestShortParts: a registry may send less than the range that was asked for; the
+// blob's size is what it says, not where the part ends.
+func TestShortParts(t *testing.T) {
+	for said, want := range map[string]int64{"bytes 4-6/10": 10, "bytes 4-6/*": 7, "bytes 4-6/-3": 7, "bytes 4-6": 7} {
+		f := newFake(t)
+		f.set(func() {
+			f.answer = func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Range", said)
+				w.WriteHeader(http.StatusPartialContent)
+				_, _ = io.WriteString(w, "456")
+			}
+		})
+		body, total, err := f.client(t, Config{}, anonymous).Blob(t.Context(), "app", godigest.FromString("x"), 4, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(body); err != nil || string(b) != "456" || total != want {
+			t.Errorf("%s: body %q of %d, %v, want a total of %d", said, b, total, err, want)
+		}
+	}
+}
+
 // TestCredentialsStayHome: a redirect to another host (a CDN) gets no token.
 func TestCredentialsStayHome(t *testing.T) {
 	var leaked string
@@ -342,6 +364,48 @@ func TestCredentialsStayHome(t *testing.T) {
 	}
 	if leaked != "" {
 		t.Errorf("the other host got Authorization %q", leaked)
+	}
+}
+
+// TestIdentityTokenStaysHome: an OAuth token request carries the credentials in
+// its body, which a 307 or 308 would send on.
+func TestIdentityTokenStaysHome(t *testing.T) {
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		var leaked, got string
+		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b, _ := io.ReadAll(r.Body)
+			leaked += string(b) + r.Header.Get("Authorization")
+			_, _ = io.WriteString(w, `{"access_token":"t"}`)
+		}))
+		home := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.URL.Path == "/token" && r.Method == http.MethodPost:
+				b, _ := io.ReadAll(r.Body)
+				got = string(b)
+				http.Redirect(w, r, "http://localhost:"+port(other.URL)+"/token", status) // a name: the registry library refuses the address
+			default:
+				w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token",service="x"`)
+				w.WriteHeader(http.StatusUnauthorized)
+			}
+		}))
+		c, err := New(Options{
+			Upstreams: []Config{{Name: "up", URL: home.URL}},
+			Keychain: keychain(func(authn.Resource) authn.Authenticator {
+				return authn.FromConfig(authn.AuthConfig{IdentityToken: "secret"})
+			}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.ups["up"].Resolve(t.Context(), "app", "1", "") // whether it fails is not the question
+		home.Close()
+		other.Close()
+		if !strings.Contains(got, "refresh_token=secret") {
+			t.Fatalf("%d: the token server itself got %q", status, got)
+		}
+		if strings.Contains(leaked, "secret") {
+			t.Errorf("%d: the other host got %q", status, leaked)
+		}
 	}
 }
 
