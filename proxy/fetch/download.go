@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 
 const (
 	chunk      = 256 << 10
-	retryPause = 100 * time.Millisecond // doubled with each try
+	retryPause = 100 * time.Millisecond // on average, doubled with each try
 )
 
 type state uint8
@@ -22,7 +23,7 @@ type state uint8
 const (
 	running  state = iota // bytes come in
 	complete              // all bytes are there and verified; the commit goes on or is over
-	failed
+	failed                // or given up, since nobody was left
 )
 
 // download is one upstream GET. The goroutine in run writes; readers look at
@@ -61,8 +62,9 @@ func newDownload(d godigest.Digest, size int64, opts Options) *download {
 
 // join waits until the download has begun and adds a reader. It returns a
 // channel that closes when the caller should look for another download, if this
-// one takes no reader any more.
-func (d *download) join(ctx context.Context) (*Tail, <-chan struct{}, error) {
+// one takes no reader any more, or is for a descriptor of another size, of which
+// one lies.
+func (d *download) join(ctx context.Context, size int64) (*Tail, <-chan struct{}, error) {
 	select {
 	case <-d.begun:
 	case <-ctx.Done():
@@ -70,6 +72,9 @@ func (d *download) join(ctx context.Context) (*Tail, <-chan struct{}, error) {
 	}
 	if d.failure != nil {
 		return nil, nil, d.failure
+	}
+	if d.differs(size) {
+		return nil, d.done, nil
 	}
 	t, ok, err := d.tail()
 	switch {
@@ -105,6 +110,13 @@ func (d *download) tail() (t *Tail, ok bool, err error) {
 	return &Tail{d: d, f: f}, true, nil
 }
 
+// differs reports whether the download is for another size, -1 being any.
+func (d *download) differs(size int64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return size >= 0 && d.size >= 0 && size != d.size
+}
+
 func (d *download) leave() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -112,14 +124,19 @@ func (d *download) leave() {
 	if d.readers > 0 || d.state != running {
 		return
 	}
-	d.idle = time.AfterFunc(d.grace, func() {
-		d.mu.Lock()
-		idle := d.readers == 0
-		d.mu.Unlock()
-		if idle {
-			d.cancel(errIdle)
-		}
-	})
+	d.idle = time.AfterFunc(d.grace, d.giveUp)
+}
+
+// giveUp cancels the download unless somebody reads it again. Who comes before
+// it has ended waits for that: it would only see the cancellation.
+func (d *download) giveUp() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.readers > 0 || d.state != running {
+		return
+	}
+	d.state = failed
+	d.cancel(errIdle)
 }
 
 // changed wakes all readers. The caller holds mu.
@@ -134,7 +151,7 @@ func (d *download) changed() {
 func (d *download) end(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.state = complete
+	d.state = complete // also where its last bytes came while it was given up
 	if err != nil {
 		d.state, d.err = failed, &Error{d.digest, err}
 		d.sizeKnown(d.size)
@@ -179,7 +196,7 @@ func (d *download) fetch(ctx context.Context, src Source) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(pause):
+		case <-time.After(pause/2 + rand.N(pause)): // not all downloads of an upstream that comes back at once
 			pause *= 2
 		}
 	}

@@ -315,6 +315,127 @@ func TestLeavingReaders(t *testing.T) {
 	})
 }
 
+// TestJoinWhileGivenUp: who comes after the last reader's grace, and before the
+// download has noticed, is not told that nobody was left.
+func TestJoinWhileGivenUp(t *testing.T) {
+	for name, end := range map[string]struct {
+		err   error // of the upstream's stream after its first half
+		opens int64
+	}{"it is cancelled": {context.Canceled, 2}, "its last bytes had come": {nil, 1}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, d := newBlob(1000), &disk{dir: t.TempDir()}
+				notice := make(chan struct{})
+				src := func(ctx context.Context, off, size int64) (io.ReadCloser, int64, error) {
+					body, total, err := b.open(ctx, off, size)
+					if b.opens.Load() == 1 {
+						rest := io.Reader(bytes.NewReader(b.bytes[500:]))
+						if end.err != nil {
+							rest = errReader{end.err}
+						}
+						body = io.NopCloser(io.MultiReader(bytes.NewReader(b.bytes[:500]), &waitReader{ctx: context.Background(), gate: notice, r: rest}))
+					}
+					return body, total, err
+				}
+				m := New(t.Context(), Options{NewSink: d.sink, Stored: d.stored, Grace: time.Minute, Retries: 2, Log: zaptest.NewLogger(t)})
+				first, err := m.Join(t.Context(), b.digest, -1, src)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = first.Close()
+				time.Sleep(2 * time.Minute)
+				late := make(chan error)
+				go func() {
+					tl, err := m.Join(t.Context(), b.digest, -1, src)
+					if err == nil {
+						_, err = read(t.Context(), tl)
+					}
+					late <- err
+				}()
+				synctest.Wait()
+				close(notice)
+				if err := <-late; err != nil && !errors.Is(err, ErrStored) {
+					t.Error(err)
+				}
+				m.Wait()
+				if n := b.opens.Load(); n != end.opens || d.commits != 1 {
+					t.Errorf("%d requests, %d commits, want %d and 1", n, d.commits, end.opens)
+				}
+			})
+		})
+	}
+}
+
+// TestDescriptorsThatDiffer: one that lies about a blob's size spoils nobody
+// else's download of it.
+func TestDescriptorsThatDiffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, d := newBlob(1000), &disk{dir: t.TempDir()}
+		gate := make(chan struct{})
+		src := func(ctx context.Context, off, size int64) (io.ReadCloser, int64, error) {
+			<-gate
+			return b.open(ctx, off, size)
+		}
+		m := New(t.Context(), Options{NewSink: d.sink, Stored: d.stored, Grace: time.Minute, Retries: 2, Log: zaptest.NewLogger(t)})
+		errs := make(map[int64]error)
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		for _, size := range []int64{999, 1000, 1001, -1} {
+			all.Go(func() {
+				tl, err := m.Join(t.Context(), b.digest, size, src)
+				if err == nil {
+					_, err = read(t.Context(), tl)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				errs[size] = err
+			})
+			synctest.Wait()
+		}
+		close(gate)
+		all.Wait()
+		m.Wait()
+		if err := errs[999]; !errors.Is(err, ErrMismatch) {
+			t.Errorf("one byte less: %v", err)
+		}
+		if err := errs[1000]; err != nil && !errors.Is(err, ErrStored) {
+			t.Errorf("the right size: %v", err)
+		}
+		if d.commits != 1 {
+			t.Errorf("%d commits", d.commits)
+		}
+	})
+}
+
+// TestRetriesAreSpread: downloads that were cut together do not come back
+// together.
+func TestRetriesAreSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &disk{dir: t.TempDir()}
+		m := New(t.Context(), Options{NewSink: d.sink, Stored: d.stored, Grace: time.Minute, Retries: 2, Log: zaptest.NewLogger(t)})
+		start := time.Now()
+		var mu sync.Mutex
+		seen := make(map[time.Duration]bool)
+		for n := range 4 {
+			b := newBlob(1000 + n)
+			tl, err := m.Join(t.Context(), b.digest, -1, func(context.Context, int64, int64) (io.ReadCloser, int64, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				seen[time.Since(start)] = true
+				return nil, -1, errors.New("no route")
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tl.Close() }()
+		}
+		m.Wait()
+		if len(seen) != 1+4*2 { // the first tries are at once
+			t.Errorf("tries after %v", seen)
+		}
+	})
+}
+
 // TestJoinDuringCommit: verified bytes do not wait for the disk, neither for
 // those who were there before nor for those who come now.
 func TestJoinDuringCommit(t *testing.T) {

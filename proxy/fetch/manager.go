@@ -98,11 +98,11 @@ func (m *Manager) Join(ctx context.Context, d godigest.Digest, size int64, src S
 		if first {
 			return m.start(dl, src) //nolint:contextcheck // a download lives on the manager's context
 		}
-		t, again, err := dl.join(ctx)
+		t, again, err := dl.join(ctx, size)
 		if again == nil {
 			return t, err
 		}
-		// It is being committed or undone: look again after it.
+		// It is being committed or undone, or is another's: look again after it.
 		select {
 		case <-again:
 		case <-ctx.Done():

@@ -59,6 +59,13 @@ func (t *Tail) Verified(ctx context.Context) error {
 	}
 }
 
+// Begun waits for the first byte, or the end of an empty blob. It returns why
+// none will come.
+func (t *Tail) Begun(ctx context.Context) error {
+	_, _, err := t.d.available(ctx, 0, 0)
+	return err
+}
+
 // available waits for bytes past off. It returns up to where the file can be
 // read with hold bytes withheld, and whether that is the end.
 func (d *download) available(ctx context.Context, off, hold int64) (upTo int64, end bool, err error) {
