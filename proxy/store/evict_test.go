@@ -467,6 +467,35 @@ func TestBlobWithoutItsData(t *testing.T) {
 	}
 }
 
+// TestOpenDuringRemoval: while one reader's find, a damaged file, is removed,
+// another does not get it for a whole blob.
+func TestOpenDuringRemoval(t *testing.T) {
+	s := open(t, t.TempDir())
+	d := put(t, s, "a", unit)
+	if err := os.Truncate(s.root+blobPath(d), 0); err != nil {
+		t.Fatal(err)
+	}
+	s.disk.Lock() // as remove does
+	e := s.index.take(d)
+	opened := make(chan error, 1)
+	go func() {
+		f, err := s.OpenBlob(d)
+		if err == nil {
+			err = f.Close()
+		}
+		opened <- err
+	}()
+	time.Sleep(20 * time.Millisecond) // time to find the file
+	if err := s.drop(e); err != nil {
+		t.Error(err)
+	}
+	s.disk.Unlock()
+	if err := <-opened; !errors.Is(err, ErrNotFound) {
+		t.Errorf("error = %v, want that it is not found", err)
+	}
+	check(t, s)
+}
+
 func TestDiskFloor(t *testing.T) {
 	const total = 1000 * unit // of which 50 stay free
 	for _, tt := range []struct {

@@ -152,6 +152,9 @@ const (
 
 // Has reports whether the store has the blob. It is no use of the blob.
 func (s *Store) Has(_ context.Context, d godigest.Digest) (bool, error) {
+	if !s.index.has(d) {
+		return false, nil
+	}
 	_, err := os.Stat(s.root + blobPath(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -190,7 +193,15 @@ func (s *Store) open(d godigest.Digest) (*os.File, error) {
 	}
 	now := s.now()
 	size, known, save := s.index.touch(d, now)
-	if !info.Mode().IsRegular() || known && info.Size() != size {
+	if !known { // it comes or goes at this moment, and may go because it is damaged
+		s.disk.Lock()
+		size, known, save = s.index.touch(d, now)
+		s.disk.Unlock()
+	}
+	if !known {
+		return nil, errors.Join(fmt.Errorf("%s: %w", d, ErrNotFound), f.Close())
+	}
+	if !info.Mode().IsRegular() || info.Size() != size {
 		if err := errors.Join(f.Close(), s.remove(d)); err != nil {
 			return nil, err
 		}

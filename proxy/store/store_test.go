@@ -135,7 +135,8 @@ func TestPutGet(t *testing.T) {
 
 // TestLayout guards blobPath: what distribution writes, the fast path reads.
 func TestLayout(t *testing.T) {
-	s := open(t, t.TempDir())
+	dir := t.TempDir()
+	s := open(t, dir)
 	ns, err := storage.NewRegistry(t.Context(), s.driver)
 	if err != nil {
 		t.Fatal(err)
@@ -152,6 +153,11 @@ func TestLayout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if f, err := s.OpenBlob(desc.Digest); !errors.Is(err, ErrNotFound) { // who knows whether it is whole yet
+		t.Errorf("what somebody else writes meanwhile: %v, %v", f, err)
+	}
+	s.Close()
+	s = open(t, dir)
 	f, err := s.OpenBlob(desc.Digest)
 	if err != nil {
 		t.Fatal(err)
