@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"os"
 	"sync"
 	"time"
@@ -70,7 +71,7 @@ func (g *Gate) admitMember(ctx context.Context, rt route.Route) (desc ocispec.De
 		return ocispec.Descriptor{}, nil, err
 	}
 	refusal := error(ErrBlobUnknown)
-	for _, d := range manifests {
+	for d := range g.nearFirst(rt.Name, manifests) {
 		e, err := g.entry(ctx, rt, d)
 		if err != nil {
 			refusal = err
@@ -97,6 +98,27 @@ func (g *Gate) admitMember(ctx context.Context, rt route.Route) (desc ocispec.De
 	return ocispec.Descriptor{}, nil, refusal
 }
 
+// nearFirst gives the manifests that are in memory before the others, for which
+// the upstream may have to be asked: a client has just got the one that it
+// pulls, whatever became of older ones that share a layer with it.
+func (g *Gate) nearFirst(name string, manifests []godigest.Digest) iter.Seq[godigest.Digest] {
+	return func(yield func(godigest.Digest) bool) {
+		var far []godigest.Digest
+		for _, d := range manifests {
+			if !g.entries.has(key{name, d}) {
+				far = append(far, d)
+			} else if !yield(d) {
+				return
+			}
+		}
+		for _, d := range far {
+			if !yield(d) {
+				return
+			}
+		}
+	}
+}
+
 // blobHold is how long a blob waits for a verdict. With streaming it need not
 // wait at all: its end is withheld instead.
 func (g *Gate) blobHold() time.Duration {
@@ -109,13 +131,20 @@ func (g *Gate) blobHold() time.Duration {
 // release waits for the verdicts on entries and returns nil as soon as one
 // serves, else why the last of them does not.
 func (g *Gate) release(ctx context.Context, rt route.Route, entries []*entry) error {
-	var refusal error
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	verdicts := make(chan error, len(entries))
 	for _, e := range entries {
-		_, err := g.judge(ctx, byDigest(rt, e.key.digest), e, g.opts.AnalysisTimeout)
-		if err == nil {
-			return nil
+		go func() {
+			_, err := g.judge(ctx, byDigest(rt, e.key.digest), e, g.opts.AnalysisTimeout)
+			verdicts <- err
+		}()
+	}
+	var refusal error
+	for range entries {
+		if refusal = <-verdicts; refusal == nil {
+			break
 		}
-		refusal = err
 	}
 	return refusal
 }
@@ -189,7 +218,7 @@ func (g *Gate) open(ctx context.Context, rt route.Route, desc ocispec.Descriptor
 		}
 		t, err := g.opts.Fetch.Join(ctx, desc.Digest, desc.Size, func(ctx context.Context, offset, size int64) (io.ReadCloser, int64, error) {
 			body, total, err := up.Blob(ctx, rt.Repository, desc.Digest, offset, size)
-			if permanent(err) {
+			if permanent(err) || later(err) {
 				err = fetch.Permanent(err)
 			}
 			return body, total, err
@@ -210,4 +239,15 @@ func permanent(err error) bool {
 		return status.Status < 500 && status.Status != 429 && status.Status != 408
 	}
 	return errors.As(err, &content)
+}
+
+// soon is how long an upstream may ask to be left alone for the download of a
+// blob to try it again meanwhile.
+const soon = 2 * time.Second
+
+// later reports whether the upstream wants to be left alone for longer than a
+// download tries again.
+func later(err error) bool {
+	var status *upstream.StatusError
+	return errors.As(err, &status) && status.RetryAfter > soon
 }

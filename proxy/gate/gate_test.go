@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -632,6 +633,46 @@ func TestTagsAreRemembered(t *testing.T) {
 	is("always ask", second, false, true)
 }
 
+// TestSignatureTagsAreRememberedBriefly: whatever TagTTL says, as lists of
+// referrers are; and one that cannot be asked for is no missing one.
+func TestSignatureTagsAreRememberedBriefly(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	now := time.Now()
+	w.now = func() time.Time { return now }
+	w.opts.TagTTL = time.Hour
+	image := "sha256-" + godigest.FromString("image").Encoded()
+	for tag, brief := range map[string]bool{
+		image + ".sig": true, image + ".att": true, image + ".sbom": true, image: true,
+		image[:70] + ".sig": false, image + ".txt": false, "sig": false,
+	} {
+		first := godigest.FromBytes(w.json(w.image("app:"+tag, []string{"a"})))
+		is := func(want godigest.Digest) {
+			t.Helper()
+			if a, err := w.pull("app:" + tag); err != nil || a.Manifest.Descriptor.Digest != want {
+				t.Errorf("%s: %s, %v, want %s", tag, a.Manifest.Descriptor.Digest, err, want)
+			}
+		}
+		is(first)
+		second := godigest.FromBytes(w.json(w.image("app:"+tag, []string{"b"})))
+		now = now.Add(59 * time.Second)
+		is(first)
+		now = now.Add(time.Second)
+		if brief {
+			is(second)
+		} else {
+			is(first)
+		}
+	}
+	down := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusTooManyRequests) })
+	w.answer.Store(&down)
+	for range 2 { // the second time nothing is remembered either
+		var status *upstream.StatusError
+		if _, err := w.pull("app:" + image + ".new"); !errors.As(err, &status) || status.Status != http.StatusTooManyRequests {
+			t.Errorf("a throttled upstream: %v, want its 429", err)
+		}
+	}
+}
+
 // TestConfirmedTagsSurviveARestart: serve-stale counts from when the upstream
 // last said what the tag names, not from when the tag moved there.
 func TestConfirmedTagsSurviveARestart(t *testing.T) {
@@ -709,6 +750,33 @@ func TestReferrers(t *testing.T) {
 	}
 }
 
+// TestReferrerListsAreBounded: lists of an upstream that writes long annotations
+// do not fill the memory.
+func TestReferrerListsAreBounded(t *testing.T) {
+	c := referrerCache{m: make(map[key]referrerList)}
+	now := time.Now()
+	long := func(size int) []ocispec.Descriptor {
+		return []ocispec.Descriptor{{Annotations: map[string]string{"a": strings.Repeat("x", size)}}}
+	}
+	for i := range 1000 {
+		k := key{"up/app", godigest.FromString(strconv.Itoa(i))}
+		for range 2 { // the second takes the place of the first
+			c.put(k, referrerList{referrers: long(1 << 20), at: now})
+		}
+		if _, ok := c.get(k, now); !ok {
+			t.Fatalf("list %d is not remembered", i)
+		}
+		if n := len(c.m); n > 16 || i >= 15 && c.bytes < 1<<20 {
+			t.Fatalf("%d lists of 1 MiB are kept, counted as %d bytes", n, c.bytes)
+		}
+	}
+	k := key{"up/app", "huge"}
+	c.put(k, referrerList{referrers: long(maxReferrerBytes), at: now})
+	if _, ok := c.get(k, now); ok || len(c.m) == 0 {
+		t.Error("a list took the place of all others")
+	}
+}
+
 // TestRepositoriesAreApart: what one repository served says nothing about
 // another that the caller may not be allowed to read.
 func TestRepositoriesAreApart(t *testing.T) {
@@ -758,6 +826,39 @@ func TestEveryJoinersRepository(t *testing.T) {
 	}
 	if n := w.count("GET /v2/one/blobs/"+shared.String()) + w.count("GET /v2/two/blobs/"+shared.String()); n != 1 {
 		t.Errorf("the blob was downloaded %d times", n)
+	}
+}
+
+// TestOldManifestsAreNotWaitedFor: a layer of an image that is warm leaves without
+// a word of the upstream's, though evicted images have it too.
+func TestOldManifestsAreNotWaitedFor(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	var digests []godigest.Digest
+	var shared godigest.Digest
+	for i := range 5 {
+		m := w.image("app:"+strconv.Itoa(i), []string{"shared"}, []string{strconv.Itoa(i)})
+		shared = m.Layers[0].Digest
+		a, err := w.pull("app:" + strconv.Itoa(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests = append(digests, a.Manifest.Descriptor.Digest)
+	}
+	slices.Sort(digests) // as the records list them
+	for _, d := range digests[:4] {
+		w.entries.remove(key{"up/app", d})
+		if err := w.opts.Store.Remove(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	down := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusServiceUnavailable) })
+	w.answer.Store(&down)
+	before := w.count("GET ")
+	if err := w.blobError("app", shared); err != nil {
+		t.Error(err)
+	}
+	if n := w.count("GET ") - before; n != 0 {
+		t.Errorf("the upstream was asked %d times", n)
 	}
 }
 

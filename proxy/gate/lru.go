@@ -40,6 +40,14 @@ func (l *lru) get(k key) (*entry, bool) {
 	return el.Value.(*lruItem).e, true //nolint:errcheck,forcetypeassert // put stores nothing else
 }
 
+// has is no use of the entry.
+func (l *lru) has(k key) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.byKey[k]
+	return ok
+}
+
 func (l *lru) put(k key, e *entry, cost int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

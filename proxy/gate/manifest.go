@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -141,7 +142,7 @@ func (g *Gate) resolve(ctx context.Context, rt route.Route) (tagged, error) {
 		return g.resolveLocal(ctx, rt)
 	}
 	ref := rt.Reference()
-	if t, ok := g.tags.get(ref, g.now(), g.opts.TagTTL); ok && g.settled(t) {
+	if t, ok := g.tags.get(ref, g.now(), g.tagTTL(rt.Tag)); ok && g.settled(t) {
 		return g.outcome(t)
 	}
 	t, err := wait(ctx, g.manifests.DoChan("tag "+ref, func() (any, error) { //nolint:contextcheck // many wait for it: it lives on the gate's context
@@ -183,6 +184,20 @@ func (g *Gate) resolve(ctx context.Context, rt route.Route) (tagged, error) {
 		return tagged{}, err
 	}
 	return g.outcome(t)
+}
+
+// besideImage matches the tags under which signatures, attestations and lists of
+// referrers stand beside the image of that digest (cosign's tag-based discovery;
+// OCI distribution 1.1, "Referrers Tag Schema").
+var besideImage = regexp.MustCompile(`^sha256-[0-9a-f]{64}(?:\.(?:sig|att|sbom))?$`)
+
+// tagTTL is how long a tag's digest is believed. What was just signed should be
+// found, by its tag as by the referrers API.
+func (g *Gate) tagTTL(tag string) time.Duration {
+	if besideImage.MatchString(tag) {
+		return min(g.opts.TagTTL, referrersTTL)
+	}
+	return g.opts.TagTTL
 }
 
 // lastTagged returns what the tag named when it was last asked for, however long
@@ -227,6 +242,9 @@ func (g *Gate) stale(ctx context.Context, rt route.Route, err error) (tagged, bo
 		return tagged{}, false
 	}
 	t, ok := g.tags.get(rt.Reference(), g.now(), g.opts.TagTTL+g.opts.StaleIfError)
+	if t.missing != nil { // the upstream's last word, whatever the records say
+		return tagged{}, false
+	}
 	if !ok { // not asked since the start: what the records say
 		var rerr error
 		if t.digest, t.at, ok, rerr = g.opts.Records.Tag(ctx, rt.Name, rt.Tag); rerr != nil || !ok || g.now().Sub(t.at) > g.opts.TagTTL+g.opts.StaleIfError {
@@ -235,7 +253,7 @@ func (g *Gate) stale(ctx context.Context, rt route.Route, err error) (tagged, bo
 	}
 	g.opts.Log.Warn("upstream failed, tag served from memory", zap.String("reference", rt.Reference()), zap.Time("seen", t.at), zap.Error(err))
 	t.stale = true
-	return t, t.missing == nil
+	return t, true
 }
 
 // missing reports whether the upstream says that there is no such thing.

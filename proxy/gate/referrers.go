@@ -15,19 +15,24 @@ import (
 // short, since a signature that was just made should be found.
 const referrersTTL = time.Minute
 
-// maxReferrerLists bounds the lists in memory; past it all are dropped.
-const maxReferrerLists = 4096
+// What is kept in memory of lists of referrers; past it all are dropped.
+const (
+	maxReferrerLists = 4096
+	maxReferrerBytes = 16 << 20
+)
 
 // referrerCache remembers lists of referrers, the empty ones too. Errors are
 // not remembered, and never read as "none".
 type referrerCache struct {
-	mu sync.Mutex
-	m  map[key]referrerList
+	mu    sync.Mutex
+	m     map[key]referrerList
+	bytes int
 }
 
 type referrerList struct {
 	referrers []ocispec.Descriptor
 	at        time.Time
+	bytes     int // of referrers, about
 }
 
 // Referrers returns the descriptors of the manifests that refer to rt's digest
@@ -51,7 +56,7 @@ func (g *Gate) Referrers(ctx context.Context, rt route.Route, artifactType strin
 			}
 			list, err := up.Referrers(ctx, rt.Repository, rt.Digest, "")
 			if err == nil {
-				g.referrers.put(k, referrerList{list, g.now()})
+				g.referrers.put(k, referrerList{referrers: list, at: g.now()})
 			}
 			return list, err
 		}), func(v any) []ocispec.Descriptor { return v.([]ocispec.Descriptor) }); err != nil { //nolint:errcheck,forcetypeassert // what the function above returns
@@ -83,10 +88,36 @@ func (c *referrerCache) get(k key, now time.Time) ([]ocispec.Descriptor, bool) {
 }
 
 func (c *referrerCache) put(k key, l referrerList) {
+	for _, d := range l.referrers {
+		l.bytes += weight(d)
+	}
+	if l.bytes > maxReferrerBytes/8 { // asking again costs less than dropping the others
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.m) >= maxReferrerLists {
+	c.bytes += l.bytes - c.m[k].bytes
+	if len(c.m) >= maxReferrerLists || c.bytes > maxReferrerBytes {
 		clear(c.m)
+		c.bytes = l.bytes
 	}
 	c.m[k] = l
+}
+
+// weight is about how many bytes d takes in memory.
+func weight(d ocispec.Descriptor) int {
+	n := 256 + len(d.MediaType) + len(d.Digest) + len(d.ArtifactType) + len(d.Data)
+	for _, u := range d.URLs {
+		n += 16 + len(u)
+	}
+	for k, v := range d.Annotations {
+		n += 48 + len(k) + len(v)
+	}
+	if d.Platform != nil {
+		n += 128
+		for _, f := range d.Platform.OSFeatures {
+			n += 16 + len(f)
+		}
+	}
+	return n
 }
