@@ -192,7 +192,6 @@ func (s *server) serve(p path) http.HandlerFunc {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), cmp.Or(p.timeout, timeout))
 		defer cancel()
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout)) // of the body, where the server can
 		if err := h(w, r.WithContext(ctx)); err != nil {
 			s.fail(w, r, err)
 		}

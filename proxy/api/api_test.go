@@ -30,6 +30,8 @@ var (
 
 // state is a Records in memory.
 type state struct {
+	works time.Duration // that a collection takes
+
 	verdicts []policy.Verdict
 	images   []records.Image
 	blocks   []policy.Block

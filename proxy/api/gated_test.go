@@ -1,13 +1,17 @@
 package api_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	godigest "github.com/opencontainers/go-digest"
@@ -45,8 +49,12 @@ func (s *state) judge(image string, p ocispec.Platform) (string, api.JudgeFunc, 
 	}, nil
 }
 
-func (s *state) collect(_ context.Context, dryRun bool, by string) (local.Garbage, error) {
+func (s *state) collect(ctx context.Context, dryRun bool, by string) (local.Garbage, error) {
 	s.by = by
+	time.Sleep(s.works)
+	if err := ctx.Err(); err != nil {
+		return local.Garbage{}, err
+	}
 	return local.Garbage{Bytes: map[bool]int64{true: 1, false: 2}[dryRun]}, s.err
 }
 
@@ -66,6 +74,47 @@ func (s *state) promote(_ context.Context, from, _, by string) (gate.Pushed, err
 	}
 	return gate.Pushed{Digest: digest, Verdict: policy.Verdict{ID: "v-3", Decision: policy.Annotate}}, s.err
 }
+
+// TestLongWork: what takes minutes is not taken for a client that left.
+func TestLongWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, conn := net.Pipe()
+		l := &oneConn{conns: make(chan net.Conn, 1)}
+		l.conns <- conn
+		srv := &http.Server{ReadHeaderTimeout: time.Minute, Handler: handler(t, &state{works: 5 * time.Minute}, "")}
+		go func() { _ = srv.Serve(l) }()
+		if _, err := io.WriteString(client, "POST /api/v1/gc HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(client), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		if b, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("status %d, %s, %v", resp.StatusCode, b, err)
+		}
+		_ = client.Close()
+		_ = srv.Close()
+	})
+}
+
+// oneConn is a listener of what is in conns.
+type oneConn struct{ conns chan net.Conn }
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	if c, ok := <-l.conns; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l *oneConn) Close() error {
+	close(l.conns)
+	return nil
+}
+
+func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
 
 // TestRobots: the secret is shown once, and what is kept is its hash.
 func TestRobots(t *testing.T) {
