@@ -248,6 +248,90 @@ func TestNoCompleteBlobBeforeTheVerdict(t *testing.T) {
 	}
 }
 
+// unjudged runs a server with streaming and an image whose analysis does not end.
+// Its upstream answers requests for blobs, which it counts, with fault if that is
+// a status.
+func unjudged(t *testing.T, fault int) (base string, blobs map[godigest.Digest][]byte, asked *atomic.Int64) {
+	t.Helper()
+	up, _, blobs := testImage(t, 100_000)
+	asked = new(atomic.Int64)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if fault != 0 && strings.Contains(r.URL.Path, "/blobs/") {
+			asked.Add(1)
+			w.Header().Set("Retry-After", "60")
+			w.WriteHeader(fault)
+			return
+		}
+		http.Redirect(w, r, up+r.URL.Path, http.StatusTemporaryRedirect)
+	}))
+	t.Cleanup(front.Close)
+	s, _ := run(t, func(o *Options) {
+		o.Hold, o.Stream, o.Trickle = time.Millisecond, true, time.Hour
+		o.Upstreams = []Upstream{{Config: upstream.Config{Name: "up", URL: front.URL}}}
+		o.Advisories = verdictOn{analyzer.SeverityUnknown}
+		o.Analyzer = analyzer.New(analyzer.Options{Scanner: slowScanner{nil}, Parallel: 8, Log: zaptest.NewLogger(t)})
+	})
+	base = "http://" + s.Addr().String() + "/v2/up/app"
+	if status, body := get(t, http.DefaultClient, base+"/manifests/1", nil); status != http.StatusOK && status != fault {
+		t.Fatalf("manifest: %d %s", status, body)
+	}
+	return base, blobs, asked
+}
+
+// TestRangesWhileJudged: what is asked of a blob whose end is withheld is answered
+// as of any other.
+func TestRangesWhileJudged(t *testing.T) {
+	base, blobs, _ := unjudged(t, 0)
+	for d, b := range blobs {
+		whole := fmt.Sprintf("bytes 0-9/%d", len(b))
+		for _, tt := range []struct {
+			ranges, ifRange string
+			status          int
+			want            string
+		}{
+			{"bytes=0-9", "", http.StatusPartialContent, whole},
+			{"bytes=0-9", `"` + d.String() + `"`, http.StatusPartialContent, whole},
+			{"bytes=0-9", `"sha256:of-something-else"`, http.StatusOK, ""},
+			{fmt.Sprintf("bytes=%d-", len(b)), "", http.StatusRequestedRangeNotSatisfiable, fmt.Sprintf("bytes */%d", len(b))},
+		} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodHead, base+"/blobs/"+d.String(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Range", tt.ranges)
+			req.Header.Set("If-Range", tt.ifRange)
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if got := resp.Header.Get("Content-Range"); resp.StatusCode != tt.status || got != tt.want {
+				t.Errorf("%s if %s: %d, Content-Range %q, want %d and %q", tt.ranges, tt.ifRange, resp.StatusCode, got, tt.status, tt.want)
+			}
+		}
+	}
+}
+
+// TestFaultsWhileJudged: a client hears why a blob cannot be had, instead of the
+// promise of one, and an upstream that wants to be left alone is not asked again
+// and again for them.
+func TestFaultsWhileJudged(t *testing.T) {
+	for _, fault := range []int{http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests} {
+		base, blobs, asked := unjudged(t, fault)
+		for d := range blobs {
+			if status, body := get(t, http.DefaultClient, base+"/blobs/"+d.String(), nil); status != fault || !strings.Contains(body, `"errors"`) {
+				t.Errorf("%d %s, want the upstream's %d", status, body, fault)
+			}
+			if status, _ := head(t, base+"/blobs/"+d.String()); status != fault {
+				t.Errorf("HEAD: %d, want %d", status, fault)
+			}
+		}
+		if n := asked.Load(); n > 14 { // for each of the requests once, and for each of the five analyses' two blobs
+			t.Errorf("%d: the upstream was asked for blobs %d times", fault, n)
+		}
+	}
+}
+
 func (l *loot) total() (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -57,12 +57,16 @@ func TestErrorTable(t *testing.T) {
 		{"upstream 429", &upstream.StatusError{Status: 429, RetryAfter: time.Minute}, 429, "TOOMANYREQUESTS", "", "60"},
 		{"upstream 500", status(500), 500, "UNAVAILABLE", "", ""},
 		{"upstream 503", status(503), 503, "UNAVAILABLE", "", ""},
+		{"upstream 204", status(204), 502, "UNAVAILABLE", "204", ""},
+		{"upstream 304", status(304), 502, "UNAVAILABLE", "304", ""},
+		{"upstream 999", status(999), 502, "UNAVAILABLE", "999", ""},
 		{"upstream's own code", &upstream.StatusError{Status: 404, Code: "NAME_UNKNOWN"}, 404, "NAME_UNKNOWN", "", ""},
 		{"unreachable", &upstream.UnreachableError{Upstream: "up", Op: "x", Err: errors.New("refused")}, 502, "UNAVAILABLE", "refused", ""},
 		{"time-out", &upstream.UnreachableError{Upstream: "up", Op: "x", Err: context.DeadlineExceeded}, 504, "UNAVAILABLE", "in time", ""},
 		{"wrong content", &upstream.ContentError{Upstream: "up", Op: "x", Reason: "wrong digest"}, 502, "UNAVAILABLE", "wrong digest", ""},
 		{"wrong blob", &fetch.Error{Err: fmt.Errorf("%w: x", fetch.ErrMismatch)}, 502, "UNAVAILABLE", "something else", ""},
 		{"full disk", &fetch.Error{Err: syscall.ENOSPC}, 503, "UNAVAILABLE", "no space left", "30"},
+		{"server stops", fmt.Errorf("analysis: %w", context.Canceled), 503, "UNAVAILABLE", "stops", "30"},
 		{"blob refused upstream", &fetch.Error{Err: &upstream.StatusError{Op: "blob x", Status: 404}}, 404, "BLOB_UNKNOWN", "", ""},
 		{"unknown name", fmt.Errorf("%w: ns", route.ErrNameUnknown), 404, "NAME_UNKNOWN", "ns", ""},
 		{"bad name", route.ErrNameInvalid, 400, "NAME_INVALID", "", ""},
@@ -103,6 +107,25 @@ func TestErrorTable(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestClientThatLeft is no failure of the server.
+func TestClientThatLeft(t *testing.T) {
+	core, logs := observer.New(zap.InfoLevel)
+	h := Middleware(zap.New(core), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		WriteOCIError(w, r, fmt.Errorf("judge: %w", context.Cause(r.Context())))
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, "/v2/x", nil))
+	if n := logs.FilterMessage("request failed").Len(); n != 0 {
+		t.Errorf("%d failures logged", n)
+	}
+	for _, e := range logs.FilterMessage("request").All() {
+		if status := e.ContextMap()["status"]; status != int64(statusGone) {
+			t.Errorf("status %v", status)
+		}
 	}
 }
 
@@ -385,6 +408,102 @@ func TestSlowHandler(t *testing.T) {
 		}
 		_ = srv.Close()
 	})
+}
+
+// overHTTP2 asks h for / on a connection of its own.
+func overHTTP2(t *testing.T, h http.HandlerFunc, body io.Reader) (*http.Response, error) {
+	t.Helper()
+	client, server := net.Pipe()
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	srv := &http.Server{ReadHeaderTimeout: time.Minute, Protocols: protocols, Handler: Middleware(zap.NewNop(), h)}
+	go func() { _ = srv.Serve(&oneConn{conn: server, done: make(chan struct{})}) }()
+	tr := &http.Transport{Protocols: protocols, DialContext: func(context.Context, string, string) (net.Conn, error) { return client, nil }}
+	t.Cleanup(func() {
+		tr.CloseIdleConnections()
+		_ = srv.Close()
+	})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://x/", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr.RoundTrip(req)
+}
+
+// TestSlowHandlerOverHTTP2: there a deadline ends the stream also while nothing is
+// to be written: a large layer is pushed, or the end of one is withheld.
+func TestSlowHandlerOverHTTP2(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		body, push := io.Pipe()
+		go func() {
+			for range 3 {
+				_, _ = push.Write(make([]byte, 100<<10))
+				time.Sleep(patience)
+			}
+			_ = push.Close()
+		}()
+		resp, err := overHTTP2(t, func(w http.ResponseWriter, r *http.Request) {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // as handlers do that read long bodies
+			n, err := io.Copy(io.Discard, r.Body)
+			if err != nil || n != 300<<10 {
+				t.Errorf("%d bytes of the body, %v", n, err)
+			}
+			w.WriteHeader(http.StatusCreated)
+			for range 3 {
+				_, err := io.WriteString(w, "drop")
+				if err = errors.Join(err, http.NewResponseController(w).Flush()); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(2 * patience)
+			}
+			_, _ = io.Copy(w, strings.NewReader("the end"))
+		}, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "dropdropdropthe end" {
+			t.Errorf("%q, %v", b, err)
+		}
+	})
+}
+
+// TestClientThatTakesNothingOverHTTP2 is cut all the same, in whatever way the
+// answer is written.
+func TestClientThatTakesNothingOverHTTP2(t *testing.T) {
+	for name, write := range map[string]func(http.ResponseWriter, []byte) error{
+		"written": func(w http.ResponseWriter, b []byte) error { _, err := w.Write(b); return err },
+		"copied":  func(w http.ResponseWriter, b []byte) error { _, err := io.Copy(w, bytes.NewReader(b)); return err },
+		"flushed": func(w http.ResponseWriter, b []byte) error {
+			for ; len(b) > 0; b = b[100:] {
+				_, err := w.Write(b[:100])
+				if err = errors.Join(err, http.NewResponseController(w).Flush()); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ended := make(chan time.Duration, 1)
+				resp, err := overHTTP2(t, func(w http.ResponseWriter, _ *http.Request) {
+					start := time.Now()
+					if err := write(w, make([]byte, 10_000_000)); err == nil {
+						t.Error("all was taken")
+					}
+					ended <- time.Since(start)
+				}, http.NoBody)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := <-ended; got != patience {
+					t.Errorf("cut after %s, want %s", got, patience)
+				}
+				_ = resp.Body.Close()
+			})
+		})
+	}
 }
 
 // oneConn is a listener of one connection.

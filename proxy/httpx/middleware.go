@@ -45,9 +45,10 @@ func Middleware(log *zap.Logger, next http.Handler) http.Handler {
 			id = rand.Text()
 		}
 		w.Header().Set("X-Request-Id", id)
+		boundBody(w, r)
 		l := &requestLog{log: log, id: id, client: ClientIP(r)}
 		rec := &recorder{ResponseWriter: w, r: r}
-		rec.hurry()
+		rec.early()
 		defer rec.hurry() // what is buffered leaves after the handler
 		defer func() {
 			switch p := recover(); p {
@@ -125,7 +126,8 @@ func ClientIP(r *http.Request) string {
 // How slowly a client may read before it is cut: less than a chunk within the
 // patience. One that takes nothing would hold a file and a goroutine for ever.
 // The deadline is the connection's and stays when the request ends; the next
-// request sets its own.
+// request sets its own. Over HTTP/2 it is the stream's and ends that also while
+// nothing is to be written, so there it stands only as long as something is.
 const (
 	chunk    = 1 << 20
 	patience = 4 * time.Minute
@@ -156,13 +158,39 @@ func (w *recorder) hurry() {
 	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(w.deadline) // a writer without deadlines has no slow client
 }
 
+// early is hurry for what HTTP/1 may write already and HTTP/2 does not.
+func (w *recorder) early() {
+	if w.r.ProtoMajor < 2 {
+		w.hurry()
+	}
+}
+
+// rest is for when nothing is to be written until the next hurry.
+func (w *recorder) rest() {
+	if w.r.ProtoMajor < 2 || w.deadline.IsZero() {
+		return
+	}
+	w.deadline = time.Time{}
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(w.deadline)
+}
+
 func (w *recorder) WriteHeader(status int) {
 	if w.status == 0 {
 		w.status = status
 		w.sized = w.Header().Get("Content-Length") != ""
 	}
-	w.hurry()
+	w.early()
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// FlushError is what http.ResponseController flushes with.
+func (w *recorder) FlushError() error {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	w.hurry()
+	defer w.rest()
+	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
 func (w *recorder) Write(b []byte) (int, error) {
@@ -171,6 +199,7 @@ func (w *recorder) Write(b []byte) (int, error) {
 	}
 	w.hurry()
 	n, err := w.ResponseWriter.Write(b)
+	w.rest()
 	w.bytes += int64(n)
 	return n, err
 }
@@ -185,6 +214,7 @@ func (w *recorder) ReadFrom(r io.Reader) (int64, error) {
 	if !ok {
 		limit = &io.LimitedReader{R: r, N: math.MaxInt64}
 	}
+	defer w.rest()
 	sent, err := w.past(limit)
 	for err == nil && limit.N > 0 {
 		w.hurry()

@@ -41,6 +41,10 @@ const (
 	codeUnknown     = "UNKNOWN"
 )
 
+// statusGone is for the log, of a client that left before its answer: the status
+// that nginx notes for it.
+const statusGone = 499
+
 // Unsupported answers a request that Sluice knows but does not serve.
 func Unsupported(message string) *OCIError {
 	return &OCIError{Status: http.StatusMethodNotAllowed, Code: codeUnsupported, Message: message}
@@ -50,6 +54,9 @@ func Unsupported(message string) *OCIError {
 // error of the data path comes through here.
 func WriteOCIError(w http.ResponseWriter, r *http.Request, err error) {
 	e := toOCI(err)
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+		e = &OCIError{Status: statusGone, Code: codeUnavailable, Message: "the client did not wait"}
+	}
 	if e.Status >= http.StatusInternalServerError {
 		Log(r.Context()).Warn("request failed", zap.Int("status", e.Status), zap.Error(err))
 	}
@@ -64,7 +71,7 @@ func WriteOCIError(w http.ResponseWriter, r *http.Request, err error) {
 		body, _ = json.Marshal(map[string][]entry{"errors": {{Code: e.Code, Message: e.Message}}})
 	}
 	h := w.Header()
-	for _, k := range []string{"Docker-Content-Digest", "ETag", "Content-Range", "Cache-Control"} {
+	for _, k := range []string{"Docker-Content-Digest", "ETag", "Cache-Control"} {
 		h.Del(k)
 	}
 	h.Set("Content-Type", "application/json")
@@ -104,6 +111,8 @@ func toOCI(err error) *OCIError {
 		return &OCIError{Status: http.StatusServiceUnavailable, Code: codeUnavailable, Message: pending.Error(), RetryAfter: pending.RetryAfter}
 	case errors.Is(err, gate.ErrBlobUnknown):
 		return &OCIError{Status: http.StatusNotFound, Code: "BLOB_UNKNOWN", Message: err.Error()}
+	case errors.As(err, &status) && (status.Status < http.StatusBadRequest || status.Status > 599): // no refusal that a client would understand
+		return &OCIError{Status: http.StatusBadGateway, Code: codeUnavailable, Message: status.Error()}
 	case errors.As(err, &status):
 		return &OCIError{Status: status.Status, Code: codeOf(status), Message: status.Error(), RetryAfter: status.RetryAfter}
 	case errors.As(err, &content):
@@ -116,6 +125,8 @@ func toOCI(err error) *OCIError {
 		return &OCIError{Status: http.StatusBadGateway, Code: codeUnavailable, Message: unreachable.Error()}
 	case errors.As(err, &download): // a full disk, a server that stops
 		return &OCIError{Status: http.StatusServiceUnavailable, Code: codeUnavailable, Message: "the blob cannot be had now: " + download.Error(), RetryAfter: downloadRetry}
+	case errors.Is(err, context.Canceled):
+		return &OCIError{Status: http.StatusServiceUnavailable, Code: codeUnavailable, Message: "the server stops", RetryAfter: downloadRetry}
 	case errors.Is(err, route.ErrNameUnknown):
 		return &OCIError{Status: http.StatusNotFound, Code: "NAME_UNKNOWN", Message: err.Error()}
 	case errors.Is(err, route.ErrNameInvalid), errors.Is(err, route.ErrTagInvalid):

@@ -11,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/zap"
 
+	"github.com/sluiceproxy/sluice/proxy/fetch"
 	"github.com/sluiceproxy/sluice/proxy/gate"
 	"github.com/sluiceproxy/sluice/proxy/httpx"
 	"github.com/sluiceproxy/sluice/proxy/policy"
@@ -62,12 +63,16 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, b gate.Blob) er
 	if err != nil {
 		return err
 	}
-	from, to, partial, err := byteRange(r.Header.Get("Range"), size)
+	head := w.Header()
+	ranges := r.Header.Get("Range")
+	if have := r.Header.Get("If-Range"); have != "" && have != head.Get("ETag") { // the client has a part of something else
+		ranges = ""
+	}
+	from, to, partial, err := byteRange(ranges, size)
 	if err != nil {
-		w.Header().Set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
+		head.Set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
 		return err
 	}
-	head := w.Header()
 	head.Set("Accept-Ranges", "bytes")
 	head.Set("Content-Length", strconv.FormatInt(to-from, 10))
 	status := http.StatusOK
@@ -105,6 +110,9 @@ func sizeOf(ctx context.Context, b gate.Blob) (int64, error) {
 		}
 		return info.Size(), nil
 	}
+	if err := begun(ctx, b.Tail); err != nil {
+		return 0, err
+	}
 	size, err := b.Tail.Size(ctx)
 	if err != nil || size >= 0 {
 		return size, err
@@ -113,6 +121,21 @@ func sizeOf(ctx context.Context, b gate.Blob) (int64, error) {
 		return 0, err
 	}
 	return b.Tail.Size(ctx)
+}
+
+// firstByte is how long the header of an answer waits for the first byte of a
+// download, so that a client hears why there will be none.
+const firstByte = 5 * time.Second
+
+// begun returns why a download has no bytes, nil if it has some or takes its time.
+func begun(ctx context.Context, t *fetch.Tail) error {
+	wait, cancel := context.WithTimeout(ctx, firstByte)
+	defer cancel()
+	err := t.Begun(wait)
+	if wait.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 // byteRange reads a Range header with one range (RFC 9110, section 14.1.2) and
