@@ -53,7 +53,7 @@ var criDaemon = sync.OnceValues(func() (string, error) {
 		{"build", "-tags", "no_btrfs no_devmapper no_zfs", "-o", built, pkg},
 	} {
 		cmd := exec.CommandContext(context.Background(), "go", args...)
-		cmd.Dir, cmd.Env = module, append(os.Environ(), "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0")
+		cmd.Dir, cmd.Env = module, append(os.Environ(), "GOFLAGS=-trimpath", "GOWORK=off", "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("go %s: %w\n%s", args[0], err, out)
 		}
