@@ -147,8 +147,11 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := (&server{cmd: &exec.Cmd{Process: &os.Process{Pid: os.Getpid()}}}).watch()
-	if _, err := in.Write(make([]byte, large)); err != nil {
-		t.Fatal(err)
+	piece := make([]byte, 64<<10)
+	for range large / len(piece) {
+		if _, err := in.Write(piece); err != nil {
+			t.Fatal(err)
+		}
 	}
 	time.Sleep(200 * time.Millisecond)
 	if err := errors.Join(in.Close(), child.Wait()); err != nil {
