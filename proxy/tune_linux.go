@@ -12,12 +12,12 @@ import (
 
 // A client nearby gets a small send buffer: what was read from the page cache
 // then leaves before it has left the processor's cache, which halves the CPU of
-// a large blob (docs/benchmarks.md). Two times 128 KiB, as the kernel counts, at
-// a round trip of 1 ms are still 250 MB/s on a connection. Clients further away
+// a large blob (docs/benchmarks.md). Two times 256 KiB, as the kernel counts, at
+// a round trip of 1 ms are still 500 MB/s on a connection. Clients further away
 // keep the kernel's own sizing.
 const (
 	nearby     = time.Millisecond
-	sendBuffer = 128 << 10
+	sendBuffer = 256 << 10
 )
 
 // tune fits a new connection's send buffer to its round-trip time, which the
