@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -186,16 +185,15 @@ func (g *Gate) resolve(ctx context.Context, rt route.Route) (tagged, error) {
 	return g.outcome(t)
 }
 
-// besideImage matches the tags under which signatures, attestations and lists of
-// referrers stand beside the image of that digest (cosign's tag-based discovery;
-// OCI distribution 1.1, "Referrers Tag Schema").
-var besideImage = regexp.MustCompile(`^sha256-[0-9a-f]{64}(?:\.(?:sig|att|sbom))?$`)
-
 // tagTTL is how long a tag's digest is believed. What was just signed should be
-// found, by its tag as by the referrers API.
+// found, by its tag as by the referrers API (cosign's tag-based discovery; OCI
+// distribution 1.1, "Referrers Tag Schema").
 func (g *Gate) tagTTL(tag string) time.Duration {
-	if besideImage.MatchString(tag) {
-		return min(g.opts.TagTTL, referrersTTL)
+	if d := signedBy(tag); d != "" {
+		switch tag[len(d):] { // a tag has a dash where a digest has a colon
+		case "", ".sig", ".att", ".sbom":
+			return min(g.opts.TagTTL, referrersTTL)
+		}
 	}
 	return g.opts.TagTTL
 }
