@@ -238,7 +238,7 @@ func TestOrphansGo(t *testing.T) {
 		t.Errorf("deleted manifests to which nothing refers are kept in mind: %v, %v", n, err)
 	}
 	for name, want := range map[string]int{"local/app": 3, "_attest/local/app": 1, "_attest/docker.io/app": 2} {
-		if all, err := b.opts.Records.LocalManifests(t.Context(), name); err != nil || len(all) != want {
+		if all, err := b.opts.Records.Kept(t.Context(), name); err != nil || len(all) != want {
 			t.Errorf("%s has %d manifests, %v; want %d", name, len(all), err, want)
 		}
 	}

@@ -271,15 +271,6 @@ func (db *DB) LocalManifest(ctx context.Context, name string, d godigest.Digest)
 	return list[0], true, nil
 }
 
-// LocalManifests returns the repository's manifests, those pushed last first.
-func (db *DB) LocalManifests(ctx context.Context, name string) ([]LocalManifest, error) {
-	list, err := localManifests(ctx, db.read, "WHERE name = ? ORDER BY pushed DESC, digest", name)
-	if err != nil {
-		return nil, fmt.Errorf("manifests of %s: %w", name, err)
-	}
-	return list, nil
-}
-
 // LocalReferrers returns the manifests of the repository whose subject is d,
 // sorted by digest. d itself need not be there (OCI distribution 1.1, "Listing
 // Referrers").

@@ -130,7 +130,7 @@ func TestThreatImmutableTagUnderManyPushers(t *testing.T) {
 	if wins.Load() != 1 {
 		t.Errorf("%d pushers won", wins.Load())
 	}
-	if list, err := db.LocalManifests(t.Context(), "local/app"); err != nil || len(list) != 1 {
+	if list, err := db.Kept(t.Context(), "local/app"); err != nil || len(list) != 1 {
 		t.Errorf("%d manifests, %v", len(list), err)
 	}
 }
