@@ -253,15 +253,10 @@ func upstreams(name string) bool {
 func conform(t *testing.T, run string, others func(name string) bool, want []string, config ...string) {
 	t.Helper()
 	dir := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, run)
-	cmd.Dir = dir
-	cmd.Env = append(environment(), append([]string{
+	out, err := runSuite(t, run, dir, append([]string{
 		"OCI_TLS=disabled", "OCI_RESULTS_DIR=" + dir, "OCI_LOG=error",
 		"OCI_API_BLOBS_DELETE=false", "OCI_API_MANIFESTS_DELETE=false", "OCI_API_TAGS_DELETE=false",
-	}, config...)...)
-	out, err := cmd.CombinedOutput()
+	}, config...))
 	text := string(out)
 	if !strings.Contains(text, "OCI Conformance Result:") {
 		t.Fatalf("the suite gave no result: %v\n%s", err, text)
@@ -296,20 +291,41 @@ func conform(t *testing.T, run string, others func(name string) bool, want []str
 	t.Logf("%d cases passed, %d are disabled:\n%s", len(passed), len(disabled), strings.Join(disabled, "\n"))
 }
 
+// runSuite runs a conformance suite in dir and returns what it says.
+func runSuite(t *testing.T, program, dir string, config []string) ([]byte, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program)
+	cmd.Dir, cmd.Env = dir, append(environment(), config...)
+	return cmd.CombinedOutput()
+}
+
 // install builds a program of another module, version and all, or ends the test.
 func install(t *testing.T, module string) string {
 	t.Helper()
 	dir := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 6*patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "install", module)
-	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=-trimpath")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		if onCI() {
-			t.Fatalf("go install %s: %v\n%s", module, err, out)
-		}
-		t.Skipf("cannot build %s: %v\n%s", module, err, out)
-	}
+	goTool(t, dir, []string{"GOBIN=" + dir}, "install", module)
 	name, _, _ := strings.Cut(module, "@")
 	return filepath.Join(dir, filepath.Base(name))
+}
+
+// goTool runs the go command for another module and returns its output, or ends
+// the test.
+func goTool(t *testing.T, dir string, env []string, args ...string) []byte {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 6*patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", args...)
+	var stderr bytes.Buffer
+	cmd.Dir, cmd.Stderr = dir, &stderr
+	cmd.Env = append(append(os.Environ(), "GOFLAGS=-trimpath"), env...)
+	out, err := cmd.Output()
+	switch {
+	case err != nil && onCI():
+		t.Fatalf("go %s: %v\n%s%s", strings.Join(args, " "), err, stderr.Bytes(), out)
+	case err != nil:
+		t.Skipf("another module cannot be had: go %s: %v\n%s%s", strings.Join(args, " "), err, stderr.Bytes(), out)
+	}
+	return out
 }
