@@ -84,6 +84,28 @@ func dial(t *testing.T, a net.Addr) net.Conn {
 	return c
 }
 
+// filePair is a connection of Files and its other end.
+func filePair(t *testing.T) (*fileConn, net.Conn) {
+	t.Helper()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	client := dial(t, l.Addr())
+	c, err := Files(l).Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	fc, ok := c.(*fileConn)
+	if !ok {
+		t.Fatalf("a connection of type %T", c)
+	}
+	return fc, client
+}
+
 // TestSendKeepsDeadlines: a client that takes nothing is given up, and the
 // deadline may move with each step.
 func TestSendKeepsDeadlines(t *testing.T) {
@@ -92,22 +114,7 @@ func TestSendKeepsDeadlines(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	dial(t, l.Addr())
-	c, err := Files(l).Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	fc, ok := c.(*fileConn)
-	if !ok {
-		t.Fatalf("a connection of type %T", c)
-	}
+	fc, _ := filePair(t)
 	const step = 64 << 10
 	steps := int64(0)
 	n, err := fc.send(f, 64<<20, step, func() {
@@ -129,25 +136,11 @@ func TestSendOfWhatCannotBeSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = errors.Join(r.Close(), w.Close()) }()
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	client := dial(t, l.Addr())
-	c, err := Files(l).Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	fc, ok := c.(*fileConn)
-	if !ok {
-		t.Fatalf("a connection of type %T", c)
-	}
+	fc, client := filePair(t)
 	if n, err := fc.send(r, 1<<20, 1<<20, func() {}); n != 0 || err != nil {
 		t.Errorf("%d bytes, %v, want none and no error", n, err)
 	}
-	_ = c.Close()
+	_ = fc.Close()
 	if b, err := io.ReadAll(client); len(b) > 0 || err != nil {
 		t.Errorf("%q, %v", b, err)
 	}
